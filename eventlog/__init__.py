@@ -1,0 +1,109 @@
+"""Durable, replayable execution for CrewAI: every event in one log, everything else derived from it.
+
+Importing this package imports neither CrewAI nor anything slow: names are loaded when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eventlog.errors import (
+        AmbiguousCursorError,
+        AppendError,
+        BranchNotFoundError,
+        CaptureError,
+        CursorNotFoundError,
+        EventFormatError,
+        EventLogError,
+        FormatTooNewError,
+        LogClosedError,
+        LogDamagedError,
+        LogNotFoundError,
+        LogOpenError,
+        LogUnwritableError,
+        NotAnEventLogError,
+        NotFoundError,
+        RunNotFoundError,
+        SequenceConflictError,
+    )
+    from eventlog.listener import EventLogListener
+    from eventlog.log import Log, Snapshot
+    from eventlog.log import open_log as open  # noqa: A004 - the name users expect: eventlog.open(path)
+    from eventlog.record import BranchInfo, Event, ExecutionInfo, RunInfo, StoredEvent
+    from eventlog.redact import Redaction
+    from eventlog.replay.projection import Projection, projection
+    from eventlog.replay.state import RunState
+    from eventlog.run import Run
+    from eventlog.writer import Options, Status
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "errors": (
+        "AmbiguousCursorError AppendError BranchNotFoundError CaptureError CursorNotFoundError EventFormatError"
+        " EventLogError FormatTooNewError LogClosedError LogDamagedError LogNotFoundError LogOpenError"
+        " LogUnwritableError NotAnEventLogError NotFoundError RunNotFoundError SequenceConflictError"
+    ),
+    "listener": "EventLogListener",
+    "log": "Log Snapshot open",
+    "record": "BranchInfo Event ExecutionInfo RunInfo StoredEvent",
+    "redact": "Redaction",
+    "replay.projection": "Projection projection",
+    "replay.state": "RunState",
+    "run": "Run",
+    "writer": "Options Status",
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = [  # noqa: PLE0604 - sorted by name; tested against what can be imported
+    "AmbiguousCursorError",
+    "AppendError",
+    "BranchInfo",
+    "BranchNotFoundError",
+    "CaptureError",
+    "CursorNotFoundError",
+    "Event",
+    "EventFormatError",
+    "EventLogError",
+    "EventLogListener",
+    "ExecutionInfo",
+    "FormatTooNewError",
+    "Log",
+    "LogClosedError",
+    "LogDamagedError",
+    "LogNotFoundError",
+    "LogOpenError",
+    "LogUnwritableError",
+    "NotAnEventLogError",
+    "NotFoundError",
+    "Options",
+    "Projection",
+    "Redaction",
+    "Run",
+    "RunInfo",
+    "RunNotFoundError",
+    "RunState",
+    "SequenceConflictError",
+    "Snapshot",
+    "Status",
+    "StoredEvent",
+    "open",
+    "projection",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used."""
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'eventlog' has no attribute {name!r}")
+    value = getattr(import_module(f"eventlog.{module}"), "open_log" if name == "open" else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Public names, for completion."""
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,288 @@
+"""Write events: one transaction, all or nothing, in order. The only module that inserts events.
+
+A row's digest chains to the row before it on the branch::
+
+    digest = H(previous digest, seq, event id, type, time, links, task, agent, path, flags, payload)
+
+The payload names its contents by hash, so the chain covers them too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from eventlog.contents import Cache
+from eventlog.errors import AppendError, BranchNotFoundError, SequenceConflictError
+from eventlog.owner import this_process
+from eventlog.record import MAIN_BRANCH, NewEvent, join_path
+from eventlog.storage import transaction
+
+DIGEST_BYTES = 20
+NAMES_MAX, PATHS_MAX, LINKS_MAX = 20_000, 20_000, 20_000
+
+_INSERT_EVENT = (
+    "INSERT INTO events (seq, branch, run, event_id, type, at_ns, parent, previous, triggered, started,"
+    " emission, task, agent, path, flags, payload, digest) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_INSERT_CONTENT = (
+    "INSERT INTO contents (hash, kind, parent, body) VALUES (?, ?, (SELECT id FROM contents WHERE hash = ?), ?)"
+    " ON CONFLICT (hash) DO NOTHING"
+)
+_LAST_SEQ = "SELECT max(value, coalesce((SELECT max(seq) FROM events), 0)) FROM meta WHERE key = 'last_seq'"
+_HEAD = "SELECT seq, digest FROM events WHERE branch = ? ORDER BY seq DESC LIMIT 1"
+_OPEN_EXECUTION = (
+    "INSERT INTO executions (branch, path, parent, kind, name, key, inputs_hash, status, started_seq)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, 'running', ?)"
+    " ON CONFLICT (branch, path) DO UPDATE SET status = 'running', ended_seq = NULL"
+)
+_RELEASE = "UPDATE runs SET owner = NULL WHERE id = ? AND owner = ?"
+_CLOSE_EXECUTION = "UPDATE executions SET status = ?, ended_seq = ? WHERE branch = ? AND path = ?"
+
+_pack = msgspec.msgpack.encode
+
+
+def stored_id(event_id: str | None) -> Any:
+    """Return an id as it is stored: the 16 bytes of a canonical UUID, other text as it is."""
+    if event_id is not None and len(event_id) == 36:
+        try:
+            value = UUID(event_id)
+        except ValueError:
+            return event_id
+        if str(value) == event_id:
+            return value.bytes
+    return event_id
+
+
+def shown_id(stored: Any) -> Any:
+    """Return a stored id as text; the inverse of ``stored_id``."""
+    return str(UUID(bytes=stored)) if isinstance(stored, bytes) and len(stored) == 16 else stored
+
+
+class Appender:
+    """Appends through one connection; the caller lets one thread at a time in."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        """``db`` comes from ``storage.open_writer`` and belongs to this object from now on."""
+        self.db = db
+        self.owner = msgspec.json.encode(this_process()).decode()
+        self._version = -1
+        self._names: Cache[tuple[str, str, str], int] = Cache(NAMES_MAX)
+        self._paths: Cache[tuple[str, ...], int] = Cache(PATHS_MAX)
+        self._links: Cache[tuple[int, Any], int] = Cache(LINKS_MAX)
+        self._branches: Cache[tuple[str, str], tuple[int, int]] = Cache(NAMES_MAX)
+        self._last_seq = 0
+        self._digests: dict[int, bytes] = {}
+
+    def write(self, events: Sequence[NewEvent], expected_seq: int | None = None) -> list[int]:
+        """Return the seqs of the events, committed. An event id the run already has keeps its seq.
+
+        Raises:
+            SequenceConflictError: the branch of the first event is not at ``expected_seq``; nothing was written.
+            sqlite3.Error: nothing was written.
+        """
+        try:
+            with transaction(self.db):
+                self._catch_up()
+                if expected_seq is not None:
+                    self._expect(events[0], expected_seq)
+                return [self._insert(event) for event in events]
+        except BaseException:
+            self.forget()
+            raise
+
+    def forget(self) -> None:
+        """Drop what a rolled-back transaction taught."""
+        self._version = -1
+        self._names.clear()
+        self._paths.clear()
+        self._links.clear()
+        self._branches.clear()
+
+    def _catch_up(self) -> None:
+        """Read the heads anew if another connection wrote since."""
+        version = self.db.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._version:
+            self._last_seq = self.db.execute(_LAST_SEQ).fetchone()[0]
+            self._digests.clear()
+            self._version = version
+
+    def _expect(self, event: NewEvent, expected: int) -> None:
+        """Check a writer's idea of its branch."""
+        row = self.db.execute(_HEAD, (self._branch_ids(event)[1],)).fetchone()
+        actual = row[0] if row else 0
+        if actual != expected:
+            raise SequenceConflictError(f"{event.run}/{event.branch}".lstrip("/"), expected, actual)
+
+    def _insert(self, event: NewEvent) -> int:
+        """Store one event with its contents and return its seq."""
+        for content in event.contents:
+            self.db.execute(_INSERT_CONTENT, (content.hash, content.kind, content.parent, content.body))
+        seq = self._last_seq + 1
+        run, branch = self._branch_ids(event)
+        row = self._row(seq, run, branch, event)
+        try:
+            self.db.execute(_INSERT_EVENT, row)
+        except sqlite3.IntegrityError as error:
+            return self._existing(run, event, error)
+        self._last_seq = seq
+        self._digests[branch] = row[-1]
+        self._links.put((run, row[3]), seq)
+        self._index(seq, run, branch, row[13], event)
+        return seq
+
+    def _row(self, seq: int, run: int, branch: int, event: NewEvent) -> tuple[Any, ...]:
+        """Return the columns of an event, digest last."""
+        event_id = stored_id(event.event_id)
+        links = tuple(
+            self._link(run, link)
+            for link in (
+                event.parent_event_id,
+                event.previous_event_id,
+                event.triggered_by_event_id,
+                event.started_event_id,
+            )
+        )
+        facts = (event_id, event.type, event.at_ns, *links, event.emission_sequence, event.task, event.agent)
+        path, flags = self._path_id(event.path), event.flags
+        digest = chain_digest(self._digest(branch), seq, facts, join_path(event.path), flags, event.payload)
+        return (
+            seq, branch, run, event_id, self._name_id("type", event.type, event.type_class), event.at_ns,
+            *links, event.emission_sequence,
+            self._name_id("task", *event.task) if event.task else None,
+            self._name_id("agent", *event.agent) if event.agent else None,
+            path, flags, event.payload.decode(), digest,
+        )  # fmt: skip
+
+    def _link(self, run: int, event_id: str | None) -> Any:
+        """Return the seq of a recent event, or the id itself."""
+        if event_id is None:
+            return None
+        stored = stored_id(event_id)
+        return self._links.get((run, stored)) or stored
+
+    def _existing(self, run: int, event: NewEvent, error: sqlite3.IntegrityError) -> int:
+        """Return the seq of the event that is already there: appending twice is appending once."""
+        found = self.db.execute(
+            "SELECT seq FROM events WHERE run = ? AND event_id = ?", (run, stored_id(event.event_id))
+        ).fetchone()
+        if found is None:
+            raise AppendError(str(error)) from error
+        return int(found[0])
+
+    def _digest(self, branch: int) -> bytes:
+        """Return the digest the next event of a branch chains to."""
+        known = self._digests.get(branch)
+        if known is None:
+            row = self.db.execute(_HEAD, (branch,)).fetchone()
+            known = self._digests[branch] = row[1] if row else self._fork_digest(branch)
+        return known
+
+    def _fork_digest(self, branch: int) -> bytes:
+        """A branch without events continues the chain of its parent at the fork."""
+        row = self.db.execute("SELECT parent, fork_seq FROM branches WHERE id = ?", (branch,)).fetchone()
+        while row is not None and row[0] is not None:
+            parent, cut = row
+            found = self.db.execute(
+                "SELECT digest FROM events WHERE branch = ? AND seq <= ? ORDER BY seq DESC LIMIT 1", (parent, cut)
+            ).fetchone()
+            if found:
+                return bytes(found[0])
+            row = self.db.execute("SELECT parent, fork_seq FROM branches WHERE id = ?", (parent,)).fetchone()
+        return b""
+
+    def _name_id(self, kind: str, name: str, label: str) -> int:
+        """Return the row of an interned name."""
+        key = (kind, name, label or "")
+        found = self._names.get(key)
+        if found is None:
+            self.db.execute("INSERT INTO names (kind, name, label) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", key)
+            row = self.db.execute("SELECT id FROM names WHERE kind = ? AND name = ? AND label = ?", key).fetchone()
+            found = int(row[0])
+            self._names.put(key, found)
+        return found
+
+    def _path_id(self, path: tuple[str, ...]) -> int:
+        """Return the row of a path; 0 is the root."""
+        if not path:
+            return 0
+        found = self._paths.get(path)
+        if found is None:
+            key = (self._path_id(path[:-1]), path[-1])
+            self.db.execute("INSERT INTO paths (parent, label) VALUES (?, ?) ON CONFLICT DO NOTHING", key)
+            found = int(self.db.execute("SELECT id FROM paths WHERE parent = ? AND label = ?", key).fetchone()[0])
+            self._paths.put(path, found)
+        return found
+
+    def _index(self, seq: int, run: int, branch: int, path: int, event: NewEvent) -> None:
+        """Keep the index of kickoffs, and who has the run open, in step with the events."""
+        if (new := event.opens) is not None:
+            parent = self._path_id(new.parent) if new.parent else None
+            self.db.execute(_OPEN_EXECUTION, (branch, path, parent, new.kind, new.name, new.key, new.inputs_hash, seq))
+        if event.closes is not None:
+            closed, status = event.closes
+            self.db.execute(_CLOSE_EXECUTION, (status, seq, branch, self._path_id(closed)))
+        if event.releases:
+            self.db.execute(_RELEASE, (run, self.owner))
+
+    # -- runs and branches ------------------------------------------------------------------
+
+    def _branch_ids(self, event: NewEvent) -> tuple[int, int]:
+        """Return the rows of an event's run and branch; a new run is made, a new branch only by forking."""
+        if not event.run:
+            return 0, 0
+        key = (event.run, event.branch)
+        known = self._branches.get(key)
+        if known is None:
+            known = self._make_run(*key, event.attribution)
+            self._branches.put(key, known)
+        return known
+
+    def _make_run(self, run: str, branch: str, attribution: str) -> tuple[int, int]:
+        """Return the rows of a run and its branch, making what a first event may make."""
+        now = time.time_ns()
+        sql = "INSERT INTO runs (name, created_ns, attribution, owner) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        self.db.execute(sql, (run, now, attribution, self.owner if attribution != "named" else None))
+        row = int(self.db.execute("SELECT id FROM runs WHERE name = ?", (run,)).fetchone()[0])
+        sql = "INSERT INTO branches (run, name, created_ns) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        self.db.execute(sql, (row, MAIN_BRANCH, now))
+        found = self.db.execute("SELECT id FROM branches WHERE run = ? AND name = ?", (row, branch)).fetchone()
+        if found is None:
+            raise BranchNotFoundError(f"{run}/{branch}")
+        return row, int(found[0])
+
+    def open_run(self, run: str, branch: str) -> None:
+        """Make the run if it is new, and say that this process has it open.
+
+        Raises:
+            BranchNotFoundError: it has no such branch.
+        """
+        with transaction(self.db):
+            row, _ = self._make_run(run, branch, "named")
+            self.db.execute("UPDATE runs SET owner = ? WHERE id = ?", (self.owner, row))
+
+    def release_run(self, run: str) -> None:
+        """Say that this process no longer has the run open."""
+        with transaction(self.db):
+            self.db.execute("UPDATE runs SET owner = NULL WHERE name = ? AND owner = ?", (run, self.owner))
+
+    def write_snapshot(self, row: tuple[Any, ...]) -> None:
+        """Store a snapshot: branch, seq, kind, projection, version, trigger, created_ns, state."""
+        with transaction(self.db):
+            self.db.execute(
+                "INSERT INTO snapshots (branch, seq, kind, projection, version, trigger, created_ns, state)"
+                " VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (branch, projection, seq, kind)"
+                " DO UPDATE SET version = excluded.version, state = excluded.state",
+                row,
+            )
+
+
+def chain_digest(previous: bytes, seq: int, facts: tuple[Any, ...], path: str, flags: int, payload: bytes) -> bytes:
+    """Return the digest of an event after ``previous``; ``facts`` as they are stored, names instead of their rows."""
+    return blake2b(previous + _pack((seq, facts, path, flags)) + payload, digest_size=DIGEST_BYTES).digest()

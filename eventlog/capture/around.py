@@ -1,0 +1,53 @@
+"""Shared by the boundaries: run a call, sync or async, and tell the recorders how it went."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from eventlog.capture.hub import hub
+
+Report = Callable[[Any, "BaseException | None"], None]
+"""Called with the result, or with the exception."""
+
+
+def observed(call: Callable[[], Any], report: Report) -> Any:
+    """Return what ``call`` returns, after reporting it; an awaitable is reported when it is done."""
+    try:
+        result = call()
+    except Exception as error:
+        report(None, error)
+        raise
+    if inspect.iscoroutine(result):
+        return _observed_later(result, report)
+    report(result, None)
+    return result
+
+
+async def _observed_later(result: Any, report: Report) -> Any:
+    """Wait for the result and report it."""
+    try:
+        value = await result
+    except Exception as error:
+        report(None, error)
+        raise
+    report(value, None)
+    return value
+
+
+def arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return a call's arguments by name, ``self`` left out; whatever does not fit the signature by position."""
+    try:
+        bound = dict(inspect.signature(function).bind_partial(*args, **kwargs).arguments)
+    except TypeError:
+        return {"args": list(args[1:]), **kwargs}
+    bound.pop("self", None)
+    for inner in ("kwargs", "_kwargs"):
+        bound.update(bound.pop(inner, {}) if isinstance(bound.get(inner), dict) else {})
+    return bound
+
+
+def append(event_type: str, fields: dict[str, Any]) -> None:
+    """Store an exchange in every log that records here."""
+    hub.each(lambda recorder: recorder.append_own(event_type, fields))

@@ -1,0 +1,75 @@
+"""From a CrewAI event to the header and the fields of a stored one."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from eventlog.record import NewEvent
+from eventlog.references import class_name
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+MICROSECOND = timedelta(microseconds=1)
+
+HEADER_FIELDS = frozenset(
+    "timestamp type event_id parent_event_id previous_event_id triggered_by_event_id started_event_id"
+    " emission_sequence task_id task_name agent_id agent_role from_task from_agent".split()
+)
+"""Not repeated in the payload; ``from_task`` and ``from_agent`` are copied to the header by CrewAI."""
+
+
+def time_ns(moment: Any) -> int:
+    """Return a datetime as nanoseconds since the epoch (a naive one is taken as local time); else now."""
+    if isinstance(moment, datetime):
+        try:
+            return (moment.astimezone(timezone.utc) - EPOCH) // MICROSECOND * 1000
+        except (OverflowError, ValueError, OSError):
+            pass  # a date no clock shows
+    return time.time_ns()
+
+
+def payload_fields(event: Any) -> dict[str, Any]:
+    """Return what goes into the payload: all fields, extra ones too, except the header's."""
+    fields = {k: v for k, v in event.__dict__.items() if k not in HEADER_FIELDS}
+    extra = getattr(event, "__pydantic_extra__", None)
+    if extra:
+        fields.update(extra)
+    return fields
+
+
+def text_or_none(value: Any) -> str | None:
+    """Return a link as text; users may have put anything there."""
+    return None if value is None else str(value)
+
+
+def pair(first: Any, second: Any, clean: Any) -> tuple[str, str] | None:
+    """Return an id with its name, if there is an id."""
+    return None if first is None else (clean(str(first)), clean(str(second)) if second else "")
+
+
+def build(event: Any, encoded: Any, place: Any, clean: Any) -> NewEvent:
+    """Return the event as it will be stored. ``clean`` takes secrets out of a text."""
+    return NewEvent(
+        type=str(event.type),
+        type_class=class_name(type(event)),
+        event_id=str(event.event_id),
+        at_ns=time_ns(event.timestamp),
+        payload=encoded.payload,
+        contents=encoded.contents,
+        flags=encoded.flags,
+        run=place.home.run,
+        branch=place.home.branch,
+        attribution=place.home.attribution,
+        parent_event_id=text_or_none(event.parent_event_id),
+        previous_event_id=text_or_none(event.previous_event_id),
+        triggered_by_event_id=text_or_none(event.triggered_by_event_id),
+        started_event_id=text_or_none(event.started_event_id),
+        emission_sequence=event.emission_sequence,
+        task=pair(event.task_id, event.task_name, clean),
+        agent=pair(event.agent_id, event.agent_role, clean),
+        path=place.path,
+        opens=place.opens,
+        closes=place.closes,
+        releases=place.closed_root,
+    )

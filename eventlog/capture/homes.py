@@ -1,0 +1,134 @@
+"""Which run an event belongs to when its place in the call tree does not tell."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from eventlog.record import MAIN_BRANCH
+
+ORPHANS = frozenset({"default_env", "cc_env", "codex_env", "cursor_env", "flow_created"})
+"""Events CrewAI emits just before a kickoff's root event: they belong to the kickoff that follows."""
+
+
+class Home:
+    """A run and branch that events go to, with what this process knows of them."""
+
+    __slots__ = ("attribution", "branch", "counters", "definitions", "open_roots", "reserved", "run")
+
+    def __init__(self, run: str, branch: str, attribution: str, counters: dict[str, int]) -> None:
+        """``counters``: how many scopes of each label stand at the top of the branch already."""
+        self.run, self.branch, self.attribution = run, branch, attribution
+        self.counters = counters
+        self.definitions: set[bytes] = set()
+        self.open_roots = 0
+        self.reserved = False
+        """Minted for an orphan: the next root takes it."""
+
+
+class Homes:
+    """The open runs of one recorder."""
+
+    def __init__(self, mint: Callable[[str], Home], *, capture_all: bool = False) -> None:
+        """``mint(attribution)`` makes a run; ``capture_all`` also takes what belongs to no open run."""
+        self._mint = mint
+        self.capture_all = capture_all
+        self.listener_home: Home | None = None
+        """Where a listener that was given a run sends everything."""
+        self._current: ContextVar[Home | None] = ContextVar("eventlog_home", default=None)
+        self._orphaned: ContextVar[Home | None] = ContextVar("eventlog_orphan_home", default=None)
+        self._flows: weakref.WeakKeyDictionary[Any, Home] = weakref.WeakKeyDictionary()
+        self._named: list[Home] = []
+        self._running: dict[str, Home] = {}
+        self.runless = Home("", MAIN_BRANCH, "named", {})
+
+    # -- named runs -------------------------------------------------------------------------
+
+    def enter(self, home: Home) -> Any:
+        """Make a run the current one of this context; returns the token for ``leave``."""
+        self._named.append(home)
+        return self._current.set(home)
+
+    def leave(self, home: Home, token: Any) -> None:
+        """Undo ``enter``; in a context that is not the one that entered, the variable stays."""
+        self._named.remove(home)
+        try:
+            self._current.reset(token)
+        except ValueError:
+            self._current.set(None)
+
+    def current(self) -> Home | None:
+        """Return the run entered in this context."""
+        home = self._current.get()
+        return home if home in self._named else None
+
+    def has_open_runs(self) -> bool:
+        """Whether somebody is inside a run."""
+        return bool(self._named) or self.listener_home is not None
+
+    # -- any event ----------------------------------------------------------------------------
+
+    def find(self, source: Any, event_type: str, *, is_root: bool) -> Home | None:
+        """Return the home of an event without a known parent; ``None`` if it is not for this recorder."""
+        home = self.current() or self.listener_home
+        if home is not None:
+            return home
+        if is_root:
+            return self._for_root(source)
+        if len(self._named) == 1:
+            return self._named[0]
+        if event_type in ORPHANS and self.capture_all:
+            return self._reserve(source, event_type)
+        if not self._named and len(self._running) == 1:
+            return next(iter(self._running.values()))
+        return self.runless if self.capture_all else None
+
+    def _for_root(self, source: Any) -> Home | None:
+        """A kickoff outside every ``log.run``: the sole open run, one reserved by an orphan, or a new one."""
+        if len(self._named) == 1:
+            return self._named[0]
+        if self._named:
+            return self._mint("guessed")
+        if not self.capture_all:
+            return None
+        for home in (self._orphaned.get(), self._reserved_by(source)):
+            if home is not None and home.reserved:
+                home.reserved = False
+                return home
+        return self._mint("minted")
+
+    def _reserve(self, source: Any, event_type: str) -> Home:
+        """Mint a run for an orphan and keep it for the kickoff that follows."""
+        home = self._orphaned.get()
+        if home is None or not home.reserved:
+            home = self._mint("minted")
+            home.reserved = True
+        if event_type == "flow_created":
+            try:
+                self._flows[source] = home
+            except TypeError:  # neither weak nor hashable
+                self._orphaned.set(home)
+        else:
+            self._orphaned.set(home)
+        return home
+
+    def _reserved_by(self, source: Any) -> Home | None:
+        """Return the run minted when this flow was created."""
+        try:
+            return self._flows.get(source)
+        except TypeError:
+            return None
+
+    def root_opened(self, home: Home) -> None:
+        """A root execution began in the run."""
+        home.open_roots += 1
+        self._running[home.run] = home
+
+    def root_closed(self, home: Home) -> bool:
+        """A root execution ended; true when the run was minted and nothing runs in it any more."""
+        home.open_roots = max(0, home.open_roots - 1)
+        if home.open_roots == 0:
+            self._running.pop(home.run, None)
+        return home.open_roots == 0 and home.attribution != "named"

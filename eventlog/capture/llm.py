@@ -1,0 +1,182 @@
+"""Model calls: ``eventlog.llm_exchange`` and ``eventlog.token_count``.
+
+The exchange names the request by a hash of what was really sent (CrewAI's events flatten
+nested values to ``repr`` below depth five) and points at the ``llm_call_completed`` event
+instead of repeating its response. A model that emits no events is recorded whole.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import msgspec
+from crewai.events.event_context import get_current_parent_id
+from crewai.llms.base_llm import BaseLLM
+
+from eventlog.capture.around import arguments, observed
+from eventlog.capture.hub import hub, in_boundary
+from eventlog.capture.patches import Patch
+from eventlog.codec import Encoding, Request
+from eventlog.references import class_name
+
+CALLS = ("call", "acall")
+COUNT = "get_input_tokens_count"
+
+
+class Call(msgspec.Struct):
+    """A model call under way: filled in by the events it emits."""
+
+    completed: str | None = None
+    """Id of its ``llm_call_completed`` event."""
+    response: Any = None
+    """What that event says came back."""
+
+
+current_call: ContextVar[Call | None] = ContextVar("eventlog_llm_call", default=None)
+
+
+def observe(event: Any) -> None:
+    """Take note of the completion event of the call that runs in this context."""
+    if event.type == "llm_call_completed":
+        call = current_call.get()
+        if call is not None:
+            call.completed, call.response = event.event_id, event.response
+
+
+def patches() -> list[Patch]:
+    """Wrap every model class there is, and have the ones to come wrapped too."""
+    found = [p for cls in _subclasses(BaseLLM) for p in _patches_of(cls)]
+    return [*found, *_patches_of(BaseLLM), Patch(BaseLLM, "_wrap_call_method", _wrap_newcomers)]
+
+
+def _subclasses(cls: type) -> Iterator[type]:
+    """Yield all classes below ``cls``, each once."""
+    seen = set()
+    waiting = [cls]
+    while waiting:
+        for sub in waiting.pop().__subclasses__():
+            if sub not in seen:
+                seen.add(sub)
+                waiting.append(sub)
+                yield sub
+
+
+def _patches_of(cls: type) -> list[Patch]:
+    """Wrap the calls a class defines itself; abstract ones do nothing by themselves."""
+    names = [n for n in CALLS if n in cls.__dict__ and cls is not BaseLLM]
+    out = [Patch(cls, name, _around_call) for name in names]
+    if COUNT in cls.__dict__:
+        out.append(Patch(cls, COUNT, _around_count))
+    return out
+
+
+def _wrap_newcomers(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap classes made while we record (providers are imported when first used)."""
+
+    def wrap_call_method(cls: type, name: str) -> Any:
+        result = original(cls, name)
+        for patch in _patches_of(cls):
+            hub.patch(patch)
+        return result
+
+    return wrap_call_method
+
+
+def _around_call(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Record a call unless it is part of one that is recorded already."""
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if in_boundary.get():
+            return original(self, *args, **kwargs)
+        return _Exchange(self, arguments(original, (self, *args), kwargs)).run(original, (self, *args), kwargs)
+
+    return call
+
+
+class _Exchange:
+    """One request to a model and what came of it."""
+
+    def __init__(self, llm: Any, given: dict[str, Any]) -> None:
+        """Take down the request before anybody changes the messages."""
+        self._llm, self._call, self._before = llm, Call(), dict(getattr(llm, "_token_usage", {}))
+        self._parent = get_current_parent_id()
+        messages, model = given.get("messages"), given.get("response_model")
+        request = Request(
+            messages=messages if isinstance(messages, list) else [{"role": "user", "content": messages}],
+            tools=given.get("tools"),
+            model=str(getattr(llm, "model", "")),
+            response_model=class_name(model) if model is not None else None,
+        )
+        self._encoded: dict[int, Encoding] = {}
+        hub.each(lambda r: self._encoded.__setitem__(id(r), r.encoder.encode_request(request)))
+
+    def run(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make the call with this exchange as the current one."""
+        if inspect.iscoroutinefunction(inspect.unwrap(original)):
+            return self._run_later(original, args, kwargs)
+        tokens = in_boundary.set(True), current_call.set(self._call)
+        try:
+            return observed(lambda: original(*args, **kwargs), self._report)
+        finally:
+            in_boundary.reset(tokens[0])
+            current_call.reset(tokens[1])
+
+    async def _run_later(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The same for a coroutine."""
+        tokens = in_boundary.set(True), current_call.set(self._call)
+        try:
+            return await observed(lambda: original(*args, **kwargs), self._report)
+        finally:
+            in_boundary.reset(tokens[0])
+            current_call.reset(tokens[1])
+
+    def _report(self, result: Any, error: BaseException | None) -> None:
+        """Store the exchange in every log."""
+        hub.each(lambda recorder: self._append(recorder, result, error))
+
+    def _append(self, recorder: Any, result: Any, error: BaseException | None) -> None:
+        """Store the exchange; the response only where no event holds it exactly."""
+        call = self._call
+        encoded = self._encoded.get(id(recorder))
+        fields: dict[str, Any] = {**(encoded.fields if encoded else {}), "completed": call.completed}
+        if error is not None:
+            fields["error"] = error
+        elif call.completed is None or not _same(call.response, result):
+            fields["response"] = result
+        if call.completed is None and error is None:
+            fields["usage"] = self._usage()
+        recorder.append_numbered("eventlog.llm_exchange", fields, self._parent, encoded)
+
+    def _usage(self) -> dict[str, int] | None:
+        """Return the tokens the model's own counter gained during a call that emitted no event."""
+        now = getattr(self._llm, "_token_usage", {})
+        gained = {k: v - self._before.get(k, 0) for k, v in now.items() if v != self._before.get(k, 0)}
+        return gained or None
+
+
+def _same(told: Any, result: Any) -> bool:
+    """Whether the event's response is the result itself; equal plain values only."""
+    if type(result) is str:
+        return bool(told == result)
+    return type(told) is type(result) and type(result) in (list, dict) and bool(told == result)
+
+
+def _around_count(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Record a token count: for many providers it is a request over the network that no event shows."""
+
+    def count(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if in_boundary.get():
+            return original(self, *args, **kwargs)
+        token = in_boundary.set(True)
+        try:
+            tokens = original(self, *args, **kwargs)
+        finally:
+            in_boundary.reset(token)
+        model = str(getattr(self, "model", ""))
+        hub.each(lambda recorder: recorder.append_numbered("eventlog.token_count", {"model": model, "tokens": tokens}))
+        return tokens
+
+    return count

@@ -1,0 +1,48 @@
+"""Wrap methods of CrewAI's classes, and take the wrappers off again.
+
+A wrapper somebody else put over ours cannot be taken out from under it: it stays and passes
+through. ``BaseLLM`` subclasses made later are wrapped when they appear (``llm.py``).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+MARK = "_eventlog_patch"
+
+
+class Patch:
+    """One wrapped method of one class."""
+
+    def __init__(self, cls: type, name: str, around: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """``around(original)`` returns what runs while the patch is active."""
+        self.cls, self.name, self._around = cls, name, around
+        self._active = False
+        self._wrapper: Any = None
+        self._raw: Any = None
+
+    def install(self) -> None:
+        """Wrap the method the class itself defines; static and class methods stay what they are."""
+        self._raw = self.cls.__dict__.get(self.name)
+        kind = type(self._raw) if isinstance(self._raw, (staticmethod, classmethod)) else None
+        original = self._raw.__func__ if kind else self._raw
+        if original is None or getattr(original, MARK, False):
+            return
+        active = self._around(original)
+
+        @functools.wraps(original)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return (active if self._active else original)(*args, **kwargs)
+
+        setattr(wrapper, MARK, True)
+        self._wrapper = kind(wrapper) if kind else wrapper
+        self._active = True
+        setattr(self.cls, self.name, self._wrapper)
+
+    def remove(self) -> None:
+        """Stop wrapping."""
+        if self._wrapper is not None and self.cls.__dict__.get(self.name) is self._wrapper:
+            setattr(self.cls, self.name, self._raw)
+        self._active, self._wrapper = False, None

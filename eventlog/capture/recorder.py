@@ -1,0 +1,309 @@
+"""Turns what happens into stored events: place, encode, append. One per log file and process.
+
+Nothing in here may raise ``Exception`` into the crew: errors are counted and kept for
+``status()``. What a signal handler raises passes through, after the event it interrupted
+has been stored.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from eventlog.capture.definitions import definition_of
+from eventlog.capture.headers import build, payload_fields
+from eventlog.capture.homes import Home, Homes
+from eventlog.capture.hub import hub
+from eventlog.capture.samples import Samples
+from eventlog.capture.scopes import Place, Scopes
+from eventlog.capture.secrets import secrets_of
+from eventlog.codec import Encoded, Encoder, Encoding
+from eventlog.logger import Logger
+from eventlog.pipeline import Pipeline
+from eventlog.record import FLAG_PLACEHOLDER, FLAG_REDACTED, NewEvent
+from eventlog.requests import normalise
+
+RETRIES_MAX = 100
+"""How often a signal handler may interrupt the capture of one event."""
+log = Logger(__name__)
+
+
+class Work(msgspec.Struct):
+    """The capture of one event, as far as it got."""
+
+    source: Any
+    event: Any
+    place: Place | None = None
+    events: list[NewEvent] = []
+    publish: list[Callable[[], None]] = []
+    epoch: int = 0
+    done: bool = False
+
+
+class Frame(threading.local):
+    """What this thread is capturing right now."""
+
+    work: Work | None = None
+    waiting: list[Work] | None = None
+    """Events of a signal handler that interrupted this thread's capture."""
+
+
+class Recorder:
+    """Captures into one log."""
+
+    def __init__(self, pipeline: Pipeline, encoder: Encoder, mint: Callable[[str], Home]) -> None:
+        """``mint`` makes a run for a kickoff that has none."""
+        self.pipeline, self.encoder = pipeline, encoder
+        self.homes = Homes(mint)
+        self.captured = self.errors = self.placeholders = self.redacted = 0
+        self.last_error: str | None = None
+        self.on_committed: Callable[[NewEvent], None] | None = None
+        """Told about every event that was handed over; must be quick."""
+        self._frame = Frame()
+        self._scopes: Scopes | None = None
+        self._samples = Samples(self)
+        self._known_sources: set[int] = set()
+
+    @property
+    def scopes(self) -> Scopes:
+        """The call tree; made when CrewAI is there."""
+        if self._scopes is None:
+            self._scopes = Scopes(self.homes, self.encoder.text, self.hash_of)
+        return self._scopes
+
+    # -- events of the bus ----------------------------------------------------------------------
+
+    def capture(self, source: Any, event: Any) -> None:
+        """Store an event that is being emitted on this thread."""
+        frame, work = self._frame, Work(source, event)
+        if frame.work is not None:  # a signal handler emits while this thread captures
+            self._nested(frame, work)
+            return
+        frame.work, frame.waiting = work, []
+        try:
+            self._finish(work)
+        finally:
+            frame.work = None
+            waiting, frame.waiting = frame.waiting, None
+            for late in waiting or ():
+                self._finish(late)
+
+    def _nested(self, frame: Frame, work: Work) -> None:
+        """Encode now, store after the interrupted event; its payload is as it was at emission."""
+        try:
+            self._prepare(work)
+        except Exception as error:
+            self._note(error)
+        if frame.waiting is not None:
+            frame.waiting.append(work)
+
+    def _finish(self, work: Work) -> None:
+        """Do all steps that are left; an interrupt waits until they are done."""
+        interrupt: BaseException | None = None
+        for _ in range(RETRIES_MAX):
+            try:
+                self._prepare(work)
+                self._store(work)
+                break
+            except Exception as error:
+                self._note(error)
+                break
+            except BaseException as error:
+                interrupt = interrupt or error
+        if interrupt is not None:
+            raise interrupt
+
+    def _prepare(self, work: Work) -> None:
+        """Place and encode, each once."""
+        if work.place is None:
+            work.place = self.scopes.place(work.source, work.event)
+            if work.place is None:
+                work.done = True
+        if not work.done and not work.events:
+            self._encode(work)
+
+    def _encode(self, work: Work) -> None:
+        """Encode the event and the library's own events that go with it."""
+        place = work.place
+        if place is None:
+            return
+        if place.opens is not None:
+            self._learn_secrets(work.source)
+        encoded = self.encoder.encode(payload_fields(work.event))
+        main = build(work.event, encoded, place, self.encoder.text)
+        work.epoch, work.publish = encoded.epoch, [encoded.publish]
+        before = self._samples.before(work.source, work.event, place, work.publish)
+        after = [e for e in (self._definition(work.source, work.event, place, work.publish),) if e is not None]
+        work.events = [*before, main, *after]
+
+    def _store(self, work: Work) -> None:
+        """Hand the events over; encode again if contents were forgotten meanwhile."""
+        if work.done or work.place is None:
+            return
+        if work.epoch != self.encoder.index.epoch:
+            work.events = []
+            self._encode(work)
+        self._hand_over(work.events, work.publish)
+        work.done = True
+        self.captured += 1
+
+    def _hand_over(self, events: list[NewEvent], publish: list[Callable[[], None]]) -> None:
+        """Append, and count what encoding had to change."""
+        stored = self.pipeline.offer(events, lambda: [p() for p in publish] and None)
+        if not stored:
+            self.encoder.index.clear()  # bodies that were to be stored are gone
+            return
+        for event in events:
+            self.placeholders += bool(event.flags & FLAG_PLACEHOLDER)
+            self.redacted += bool(event.flags & FLAG_REDACTED)
+            if self.on_committed is not None:
+                self.on_committed(event)
+
+    # -- the library's own events -----------------------------------------------------------------
+
+    def guarded(self, act: Callable[[Recorder], None]) -> None:
+        """Do something on the crew's thread without ever hurting it."""
+        try:
+            act(self)
+        except Exception as error:
+            self._note(error)
+
+    def append_own(self, event_type: str, fields: Mapping[str, Any]) -> None:
+        """Store an event of our own where this context is."""
+        self._append(event_type, fields, get_parent(), None, numbered=False)
+
+    def append_numbered(
+        self, event_type: str, fields: Mapping[str, Any], parent: str | None = None, request: Encoding | None = None
+    ) -> None:
+        """Store an exchange as the n-th of its type in its scope; ``request`` brings contents encoded earlier."""
+        self._append(event_type, fields, parent or get_parent(), request, numbered=True)
+
+    def _append(
+        self,
+        event_type: str,
+        fields: Mapping[str, Any],
+        parent: str | None,
+        request: Encoding | None,
+        *,
+        numbered: bool,
+    ) -> None:
+        """Place, encode and hand over an event of our own."""
+        scope = self.scopes.scope(parent)
+        home = scope.home if scope else self.homes.find(None, event_type, is_root=False)
+        if home is None:
+            return
+        if numbered:
+            fields = {"n": self.scopes.next_number(scope, home, event_type), **fields}
+        encoded = self.encoder.encode(fields)
+        publish = [encoded.publish]
+        if request is not None:
+            encoded.contents[:0] = request.contents
+            encoded.flags |= request.flags
+            publish.append(request.publish)
+        self._hand_over([self.built(event_type, encoded, home, scope.path if scope else (), parent)], publish)
+
+    def built(
+        self,
+        event_type: str,
+        encoded: Encoded,
+        home: Home,
+        path: tuple[str, ...],
+        parent_event_id: str | None = None,
+        closes: tuple[tuple[str, ...], str] | None = None,
+        *,
+        releases: bool = False,
+    ) -> NewEvent:
+        """Return an event of our own around an encoded payload."""
+        return NewEvent(
+            type=event_type,
+            event_id=str(uuid4()),
+            at_ns=time.time_ns(),
+            payload=encoded.payload,
+            contents=encoded.contents,
+            flags=encoded.flags,
+            run=home.run,
+            branch=home.branch,
+            attribution=home.attribution,
+            parent_event_id=parent_event_id,
+            path=path,
+            closes=closes,
+            releases=releases,
+        )
+
+    def _definition(self, source: Any, event: Any, place: Place, publish: list[Callable[[], None]]) -> NewEvent | None:
+        """Return the definition of what starts to run, unless the run has it already."""
+        fields = definition_of(source, event, place.opens is not None)
+        if fields is None:
+            return None
+        encoded = self.encoder.encode(fields)
+        mark = blake2b(encoded.payload, digest_size=16).digest()
+        if mark in place.home.definitions:
+            return None
+        publish.append(encoded.publish)
+        publish.append(lambda: place.home.definitions.add(mark))
+        return self.built("eventlog.definition", encoded, place.home, place.path, event.event_id)
+
+    def abort(self, top: str | None, keep: str | None, error: BaseException) -> None:
+        """Record that the executions between two scopes died without an event of their own."""
+        for scope, released in self.scopes.abort(top, keep):
+            encoded, closes = self.encoder.encode({"error": error}), (scope.path, "interrupted")
+            event = self.built(
+                "eventlog.execution_aborted", encoded, scope.home, scope.path, scope.event_id, closes, releases=released
+            )
+            self._hand_over([event], [encoded.publish])
+
+    # -- helpers ------------------------------------------------------------------------------------
+
+    def hash_of(self, value: Any) -> str:
+        """Return a short hash of any value, after redaction, the same in every process."""
+        encoded = self.encoder.encode({"v": value})
+        return blake2b(normalise(encoded.payload), digest_size=8).hexdigest()
+
+    def _learn_secrets(self, source: Any) -> None:
+        """Look once at every object that starts to run, so that its credentials are known before its events."""
+        if self.encoder.redactor.learn_all(secrets_of(source)):
+            self.encoder.index.clear()
+
+    def _note(self, error: Exception) -> None:
+        """Keep an error of ours where a person will see it."""
+        self.errors += 1
+        self.last_error = f"{type(error).__name__}: {error}"
+        log.warning("capture_failed", error=self.last_error)
+
+    @property
+    def mode(self) -> str:
+        """How events are captured now."""
+        return hub.mode if self in hub.recorders else "off"
+
+    def start(self, *, capture_all: bool = False) -> None:
+        """Begin to capture; ``capture_all`` also what belongs to no open run."""
+        self.homes.capture_all = self.homes.capture_all or capture_all
+        hub.add(self)
+
+    def pause_if_idle(self) -> None:
+        """Capture no more once no run is open and no listener is there."""
+        if not self.homes.capture_all and not self.homes.has_open_runs():
+            hub.discard(self)
+
+    def stop(self) -> None:
+        """Capture no more."""
+        self.homes.capture_all = False
+        hub.discard(self)
+
+    def after_fork_in_child(self) -> None:
+        """Locks of threads that are not here any more must not be waited for."""
+        self._scopes = None
+        self._frame = Frame()
+
+
+def get_parent() -> str | None:
+    """Return the event id of the scope this context is in."""
+    from crewai.events.event_context import get_current_parent_id  # noqa: PLC0415 - CrewAI is loaded by now
+
+    return get_current_parent_id()

@@ -1,0 +1,112 @@
+"""State that is in no event: a flow's state inside a method, an agent executor between its steps.
+
+A flow's state is in the events at the start and the end of each method. In between it is
+looked at whenever something else inside the method is captured, and what changed becomes
+``eventlog.flow_state``. An executor's counters and plan become ``eventlog.executor``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from eventlog.codec import dump_json
+
+if TYPE_CHECKING:
+    from eventlog.capture.recorder import Recorder
+    from eventlog.capture.scopes import Execution, Place
+    from eventlog.codec import Encoded
+    from eventlog.record import NewEvent
+
+Publish = list["Callable[[], None]"]
+FLOW_EVENTS = ("flow_", "method_execution_")
+"""Types that carry the state themselves begin with these."""
+EXECUTOR_FIELDS = ("iterations", "plan", "todos", "plan_ready", "replan_count", "execution_history")
+
+
+class Samples:
+    """Looks at live state on behalf of a recorder."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        """``recorder`` encodes and builds the events."""
+        self._recorder = recorder
+
+    def before(self, source: Any, event: Any, place: Place, publish: Publish) -> list[NewEvent]:
+        """Return samples to store ahead of an event."""
+        out = []
+        flow = self._around(place.execution)
+        if flow is not None:
+            carries = flow.entity() is source and event.type.startswith(FLOW_EVENTS)
+            sample = self._flow_state(flow, place, publish, rebase=carries)
+            if sample is not None and not carries:
+                out.append(sample)
+        if event.type == "llm_call_started":
+            sample = self._executor_state(event, place, publish)
+            if sample is not None:
+                out.append(sample)
+        return out
+
+    @staticmethod
+    def _around(execution: Execution | None) -> Execution | None:
+        """Return the nearest flow execution whose object still lives."""
+        while execution is not None and (execution.kind != "flow" or execution.entity() is None):
+            execution = execution.parent
+        return execution
+
+    def _flow_state(self, flow: Execution, place: Place, publish: Publish, *, rebase: bool) -> NewEvent | None:
+        """Return what changed in a flow's state since it was last seen; ``rebase`` only takes note of it."""
+        state = getattr(flow.entity(), "state", None)
+        fields = state if isinstance(state, dict) else getattr(state, "__dict__", None)
+        if not isinstance(fields, dict):
+            return None
+        now = {str(k): self._encode(str(k), v) for k, v in list(fields.items())}
+        last, flow.sample = flow.sample or {}, {k: e.payload for k, e in now.items()}
+        changed = {k: e for k, e in now.items() if last.get(k) != e.payload}
+        gone = [k for k in last if k not in now]
+        if rebase or not (changed or gone):
+            return None
+        merged = _merge(list(changed.values()), gone)
+        publish.extend(e.publish for e in changed.values())
+        path = flow.path
+        return self._recorder.built("eventlog.flow_state", merged, place.home, path)
+
+    def _encode(self, key: str, value: Any) -> Encoded:
+        """Encode one field of a state; ``None`` is a value here."""
+        encoded = self._recorder.encoder.encode({key: value})
+        if encoded.payload == b"{}":
+            encoded.payload = dump_json({key: None})
+        return encoded
+
+    def _executor_state(self, event: Any, place: Place, publish: Publish) -> NewEvent | None:
+        """Return the executor's counters and plan if they changed since its last model call."""
+        scopes = self._recorder.scopes
+        executor = scopes.executor(scopes.scope(event.parent_event_id))
+        state = getattr(executor, "state", None)
+        if state is None:
+            return None
+        fields = {name: getattr(state, name, None) for name in EXECUTOR_FIELDS}
+        fields = {k: v for k, v in fields.items() if v not in (None, [], {}, "", False, 0)} | {
+            "iterations": getattr(state, "iterations", 0)
+        }
+        encoded = self._recorder.encoder.encode(fields)
+        scope = scopes.scope(event.parent_event_id)
+        if scope is None or scope.children.get("$executor") == hash(encoded.payload):
+            return None
+        scope.children["$executor"] = hash(encoded.payload)
+        publish.append(encoded.publish)
+        return self._recorder.built("eventlog.executor", encoded, place.home, scope.path, event.parent_event_id)
+
+
+def _merge(parts: list[Encoded], gone: list[str]) -> Encoded:
+    """Return ``{"set": {all parts}, "unset": gone}`` without encoding anything twice."""
+    first = parts[0] if parts else None
+    inner = b",".join(p.payload[1:-1] for p in parts)
+    body = b'{"set":{' + inner + b"}" + (b',"unset":' + dump_json(gone) if gone else b"") + b"}"
+    from eventlog.codec import Encoded  # noqa: PLC0415
+
+    flags = 0
+    contents = []
+    for part in parts:
+        flags |= part.flags
+        contents += part.contents
+    return Encoded(body, contents, flags, lambda: None, first.epoch if first else 0)

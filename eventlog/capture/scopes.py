@@ -1,0 +1,303 @@
+"""Where an event stands: its run, its execution and its logical path.
+
+A path is the same in every process and every re-run::
+
+    /crew:3f2a91c0#0/task[9c1b04de]#0/agent_execution#0/internal[AgentExecutor]#0/llm#2
+
+Each starting event opens a scope named by what it is and by how many of the same name came
+before it under the same parent, so parallel branches do not disturb each other. Executions
+(kickoffs) are written ``kind:KEY#n``, everything else ``name[KEY]#n`` or ``name#n``.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import weakref
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import msgspec
+
+from eventlog.capture.homes import Home, Homes
+from eventlog.contents import Cache
+from eventlog.record import NewExecution
+from eventlog.references import read_fact
+
+SCOPES_MAX = 20_000
+"""Scopes remembered per generation: open ones and recently closed ones."""
+
+ENDINGS = {
+    "crew_kickoff_completed": "completed", "crew_kickoff_failed": "failed",
+    "flow_finished": "completed", "flow_failed": "failed", "flow_paused": "paused",
+    "lite_agent_execution_completed": "completed", "lite_agent_execution_error": "failed",
+    "task_completed": "completed", "task_failed": "failed",
+}  # fmt: skip
+"""Events that end an execution, and the status they leave it in."""
+
+ROOTS = frozenset(
+    {"crew_kickoff_started", "flow_started", "lite_agent_execution_started", "task_started"}
+    | {"crew_train_started", "crew_test_started"}
+)
+"""Events that may stand at the top of a run."""
+
+in_for_each: ContextVar[bool] = ContextVar("eventlog_for_each", default=False)
+"""Set while ``kickoff_for_each`` runs: its copies differ by inputs only, and may run in any order."""
+
+
+class Execution:
+    """One kickoff while this process runs it."""
+
+    __slots__ = ("entity", "kind", "parent", "path", "sample")
+
+    def __init__(self, kind: str, path: tuple[str, ...], parent: Execution | None, entity: Any) -> None:
+        """``entity`` is held weakly: the user's objects are theirs."""
+        self.kind, self.path, self.parent = kind, path, parent
+        self.sample: Any = None
+        """Last sample of a flow's state (``samples.py``)."""
+        try:
+            self.entity: Callable[[], Any] = weakref.ref(entity)
+        except TypeError:
+            self.entity = lambda: None
+
+
+class Scope:
+    """A started event that has not ended, or ended a short while ago."""
+
+    __slots__ = ("children", "entity", "event_id", "execution", "home", "is_open", "parent", "path", "task_id", "type")
+
+    def __init__(self, event: Any, path: tuple[str, ...], parent: Scope | None, home: Home) -> None:
+        """A scope under ``parent``, in the same execution until told otherwise."""
+        self.event_id, self.type, self.task_id = event.event_id, event.type, event.task_id
+        self.path, self.parent, self.home = path, parent, home
+        self.execution: Execution | None = parent.execution if parent else None
+        self.entity: Any = None
+        """Weak reference to the agent executor of an internal scope."""
+        self.children: dict[str, int] = {}
+        self.is_open = True
+
+
+class Place(msgspec.Struct):
+    """Where one event goes."""
+
+    home: Home
+    path: tuple[str, ...]
+    execution: Execution | None = None
+    opened: Scope | None = None
+    opens: NewExecution | None = None
+    closes: tuple[tuple[str, ...], str] | None = None
+    closed_root: bool = False
+
+
+class Scopes:
+    """The call tree of this process, as far as one recorder sees it. Thread-safe."""
+
+    def __init__(self, homes: Homes, name_of: Callable[[str], str], hash_of: Callable[[Any], str]) -> None:
+        """``name_of`` cleans a text for use in a path; ``hash_of`` names inputs and tool arguments."""
+        self._homes, self._name_of, self._hash_of = homes, name_of, hash_of
+        self._known: Cache[str, Scope] = Cache(SCOPES_MAX)
+        self._open: dict[str, Scope] = {}
+        self._lock = threading.RLock()
+        from crewai.events import event_context  # noqa: PLC0415 - known to be loaded by whoever emits
+
+        self._starting, self._ending = event_context.SCOPE_STARTING_EVENTS, event_context.SCOPE_ENDING_EVENTS
+        self._pairs = event_context.VALID_EVENT_PAIRS
+
+    def scope(self, event_id: str | None) -> Scope | None:
+        """Return the scope an event opened."""
+        return (self._open.get(event_id) or self._known.get(event_id)) if event_id else None
+
+    def place(self, source: Any, event: Any) -> Place | None:
+        """Return where an event belongs and take note of scopes that open or close; ``None``: not for us."""
+        with self._lock:
+            if event.type in self._ending:
+                scope = self._ending_scope(event)
+                if scope is not None:
+                    return self._close(scope, event)
+            parent = self._parent(event.parent_event_id)
+            starting = event.type in self._starting
+            home = parent.home if parent else self._homes.find(
+                source, event.type, is_root=starting and event.type in ROOTS and not _is_internal(source)
+            )  # fmt: skip
+            if home is None:
+                return None
+            if starting:
+                return self._open_scope(source, event, parent, home)
+            return Place(home, parent.path if parent else (), parent.execution if parent else None)
+
+    def _parent(self, event_id: str | None) -> Scope | None:
+        """Return the enclosing scope, unless it belongs to another run than the one this context is in."""
+        parent = self.scope(event_id)
+        current = self._homes.current()
+        if parent is not None and current is not None and parent.home is not current:
+            return None
+        return parent
+
+    # -- opening ------------------------------------------------------------------------------
+
+    def _open_scope(self, source: Any, event: Any, parent: Scope | None, home: Home) -> Place:
+        """Register a scope; a kickoff also opens an execution."""
+        again = self._open.get(event.event_id)
+        if again is not None:  # the same event a second time: a signal handler interrupted the first attempt
+            return Place(again.home, again.path, again.execution, again)
+        outer = parent.execution if parent else None
+        kind = self._execution_kind(source, event, outer)
+        label = self._label(source, event, kind)
+        siblings = parent.children if parent else home.counters
+        ordinal = siblings[label] = siblings.get(label, -1) + 1
+        scope = Scope(event, (*(parent.path if parent else ()), f"{label}#{ordinal}"), parent, home)
+        place = Place(home, scope.path, opened=scope)
+        if kind is not None:
+            scope.execution = Execution(kind, scope.path, outer, source)
+            place.opens = self._new_execution(source, event, kind, outer)
+            if outer is None:
+                self._homes.root_opened(home)
+        elif event.type == "flow_started":
+            scope.entity = weakref.ref(source)
+        place.execution = scope.execution
+        self._open[event.event_id] = scope
+        return place
+
+    def _execution_kind(self, source: Any, event: Any, outer: Execution | None) -> str | None:
+        """Return what kind of execution an event begins, or ``None``."""
+        if event.type == "crew_kickoff_started":
+            return "crew"
+        if event.type == "lite_agent_execution_started":
+            return "agent"
+        if event.type == "flow_started":
+            return None if _is_internal(source) else "flow"
+        if event.type == "task_started" and (outer is None or outer.kind != "crew"):
+            return "task"
+        return None
+
+    def _new_execution(self, source: Any, event: Any, kind: str, outer: Execution | None) -> NewExecution:
+        """Return what the index of executions keeps of a kickoff."""
+        return NewExecution(
+            kind=kind,  # type: ignore[arg-type]
+            name=self._name_of(self._execution_name(source, event, kind)),
+            key=self._name_of(self._execution_key(source, event, kind)),
+            inputs_hash=self._hash_of(execution_inputs(event)),
+            parent=outer.path if outer else None,
+        )
+
+    def _execution_name(self, source: Any, event: Any, kind: str) -> str:
+        """Return what a person calls the thing that runs."""
+        if kind == "crew":
+            return str(event.crew_name or "crew")
+        if kind == "flow":
+            return str(event.flow_name)
+        if kind == "agent":
+            return read_fact(source, "role") or str(event.agent_info.get("role", "agent"))
+        return read_fact(event.task, "name") or read_fact(event.task, "description") or "task"
+
+    def _execution_key(self, source: Any, event: Any, kind: str) -> str:
+        """Return the key of the definition: CrewAI's own where it has one."""
+        if kind == "flow":
+            return type(source).__qualname__
+        return read_fact(event.task if kind == "task" else source, "key") or "unknown"
+
+    def _label(self, source: Any, event: Any, kind: str | None) -> str:
+        """Return the name of a scope, without its ordinal."""
+        if kind is not None:
+            key = self._execution_key(source, event, kind)
+            label = f"{kind}:{_short(self._name_of(key), kind)}"
+            return f"{label}+{self._hash_of(execution_inputs(event))[:6]}" if in_for_each.get() else label
+        name = event.type.removesuffix("_started")
+        if name == "task":
+            return f"task[{_short(read_fact(event.task, 'key') or '?', 'task')}]"
+        if name == "method_execution":
+            return f"method[{self._clean(event.method_name)}]"
+        if name == "flow":
+            return f"internal[{type(source).__name__}]"
+        if name == "tool_usage":
+            return f"tool[{self._clean(event.tool_name)}:{self._hash_of(event.tool_args)[:6]}]"
+        return {"llm_call": "llm", "crew_train": "crew_train", "crew_test": "crew_test"}.get(name, name)
+
+    def _clean(self, name: Any) -> str:
+        """Return a user's name as part of a path."""
+        return re.sub(r"[/\[\]#]", "_", self._name_of(str(name)))[:80]
+
+    # -- closing ------------------------------------------------------------------------------
+
+    def _ending_scope(self, event: Any) -> Scope | None:
+        """Return the scope an ending event closes: of the matching type, at or above the popped one.
+
+        After an abort inside a task, CrewAI's own ``started_event_id`` names a scope below it.
+        """
+        expected = self._pairs.get(event.type)
+        scope = self.scope(event.started_event_id) or self.scope(event.parent_event_id)
+        while scope is not None:
+            if scope.type == expected and (scope.task_id in (None, event.task_id) or event.task_id is None):
+                return scope
+            scope = scope.parent
+        return None
+
+    def _close(self, scope: Scope, event: Any) -> Place:
+        """Close a scope and whatever was left open below it."""
+        lowest = self.scope(event.started_event_id)
+        while lowest is not None and lowest is not scope:
+            self._forget(lowest)
+            lowest = lowest.parent
+        was_open = scope.is_open
+        self._forget(scope)
+        execution = scope.execution
+        place = Place(scope.home, scope.path, execution)
+        if execution is not None and execution.path == scope.path:
+            place.closes = (scope.path, ENDINGS.get(event.type, "completed"))
+            place.closed_root = was_open and execution.parent is None and self._homes.root_closed(scope.home)
+        return place
+
+    def _forget(self, scope: Scope) -> None:
+        """A closed scope is remembered a while: late events of its threads still find it."""
+        scope.is_open = False
+        if self._open.pop(scope.event_id, None) is not None:
+            self._known.put(scope.event_id, scope)
+
+    def abort(self, top: str | None, keep: str | None) -> list[tuple[Scope, bool]]:
+        """Close all scopes from ``top`` up to, not including, ``keep``; returns those that were executions,
+        each with whether nothing of its minted run goes on.
+
+        A later event that claims to stand in one of them is placed as if it stood alone.
+        """
+        aborted: list[tuple[Scope, bool]] = []
+        with self._lock:
+            scope = self.scope(top)
+            while scope is not None and scope.event_id != keep:
+                if scope.is_open and scope.execution is not None and scope.execution.path == scope.path:
+                    is_root = scope.execution.parent is None
+                    aborted.append((scope, is_root and self._homes.root_closed(scope.home)))
+                self._open.pop(scope.event_id, None)
+                scope.is_open = False
+                scope = scope.parent
+        return aborted
+
+    def next_number(self, scope: Scope | None, home: Home, name: str) -> int:
+        """Count the exchanges of one type in one scope."""
+        with self._lock:
+            siblings = scope.children if scope else home.counters
+            siblings["$" + name] = number = siblings.get("$" + name, -1) + 1
+            return number
+
+    def executor(self, scope: Scope | None) -> Any:
+        """Return the live agent executor around a scope, if there is one."""
+        while scope is not None:
+            if scope.entity is not None:
+                return scope.entity()
+            scope = scope.parent
+        return None
+
+
+def execution_inputs(event: Any) -> Any:
+    """Return the inputs a root event carries."""
+    return getattr(event, "inputs", None) or getattr(event, "messages", None) or getattr(event, "context", None)
+
+
+def _is_internal(source: Any) -> bool:
+    """Whether a flow is CrewAI's own machinery (agent executor, memory)."""
+    return bool(getattr(type(source), "is_crewai_internal", False))
+
+
+def _short(key: str, kind: str) -> str:
+    """Return eight characters of a hash, or the whole of a class name, fit for a path."""
+    return re.sub(r"[/\[\]#]", "_", key) if kind == "flow" else key[:8]

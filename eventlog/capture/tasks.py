@@ -1,0 +1,29 @@
+"""Conditional tasks that are skipped: no event of CrewAI names them, ``eventlog.task_skipped`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from crewai.tasks.conditional_task import ConditionalTask
+
+from eventlog.capture.around import append
+from eventlog.capture.patches import Patch
+from eventlog.references import read_fact
+
+
+def patches() -> list[Patch]:
+    """Wrap the decision."""
+    return [Patch(ConditionalTask, "should_execute", _around)]
+
+
+def _around(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Record a decision not to run."""
+
+    def should_execute(self: Any, *args: Any, **kwargs: Any) -> Any:
+        runs = original(self, *args, **kwargs)
+        if not runs:
+            append("eventlog.task_skipped", {"task_id": read_fact(self, "id"), "key": read_fact(self, "key")})
+        return runs
+
+    return should_execute

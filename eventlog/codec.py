@@ -1,0 +1,446 @@
+"""Turn any Python value into JSON, and never fail. Pure.
+
+Values JSON can carry stay what they are. Everything else becomes an object whose first key
+begins with ``$`` (a *tag*), which says what it was::
+
+    {"$content": HASH}            a long text, or a JSON value, kept in ``contents``
+    {"$content": HASH, "n": 12}   a conversation of twelve messages
+    {"$ref": "agent", "id": …}    a live CrewAI object (``references.py``)
+    {"$model": "mod:Qual", "fields": {…}}  {"$dataclass": …}  {"$enum": …, "v": …}
+    {"$tuple": […]}  {"$set": […]}  {"$map": [[k, v], …]}   keys that are not plain strings
+    {"$float": "nan"}  {"$int": "…"}  {"$str": base64}  {"$bytes": base64}
+    {"$datetime": iso}  {"$date"}  {"$time"}  {"$timedelta": s}  {"$uuid"}  {"$path"}  {"$decimal"}
+    {"$type": "mod:Qual"}  {"$function": "mod:Qual"}  {"$error": "mod:Qual", "msg": …, "args": […]}
+    {"$object": "mod:Qual", "repr": …}  {"$cycle": …}  {"$deep": …}  {"$large": …}   placeholders
+
+Decoding makes dicts and lists of them, nothing more: no class is looked up, ever.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from eventlog.contents import TEXT_CHARS_MIN, ContentIndex, Conversation, NewContent, Node, content_hash
+from eventlog.record import FLAG_PLACEHOLDER, FLAG_REDACTED
+from eventlog.redact import Redactor, marker
+from eventlog.requests import message_hash, request_hash
+from eventlog.tags import tag_special
+
+DEPTH_MAX = 64
+"""Deeper values become ``$deep``; JSON readers, ours included, recurse."""
+TEXT_CHARS_MAX = 64_000_000
+"""Longer texts become ``$large`` with their first kilobytes."""
+INT_MAX = 2**63 - 1
+"""What SQLite's JSON functions keep exact."""
+
+dump_json = msgspec.json.Encoder(decimal_format="string").encode
+"""JSON bytes of a tree that ``Encoder`` made."""
+
+
+class AsContent(msgspec.Struct, gc=False):
+    """A value to keep among the contents however small it is."""
+
+    value: Any
+
+
+class AsIs(msgspec.Struct, gc=False):
+    """A tree that is encoded already."""
+
+    tree: Any
+
+
+class Request(msgspec.Struct, gc=False):
+    """What a model was asked, exactly."""
+
+    messages: list[Any]
+    tools: Any
+    model: str
+    response_model: str | None
+
+
+class Encoded(msgspec.Struct, gc=False):
+    """An encoded payload, with the contents it is the first to mention."""
+
+    payload: bytes
+    contents: list[NewContent]
+    flags: int
+    publish: Callable[[], None]
+    """To be called once the event is queued; makes the contents known (see ``contents.py``)."""
+    epoch: int
+    """The index's epoch at encoding; if it moved on, encode again."""
+
+
+class Encoder:
+    """Encodes payloads against one log's index of contents."""
+
+    def __init__(self, redactor: Redactor, index: ContentIndex | None = None) -> None:
+        """``redactor`` cleans everything; ``index`` knows which contents are stored."""
+        self.redactor = redactor
+        self.index = index or ContentIndex()
+
+    def encode(self, fields: Mapping[str, Any]) -> Encoded:
+        """Return the payload of ``fields``; a field that is ``None`` is left out. Never raises ``Exception``.
+
+        A secret learned on the way (a value under a secret key) starts the encoding again,
+        so that it is also found in the strings that came before its key.
+        """
+        clean = False
+        for _ in range(10):
+            known = self.redactor.epoch
+            work = Encoding(self, clean=clean)
+            data = work.payload(fields)
+            if self.redactor.epoch != known:
+                self.index.clear()
+            elif clean or not self.redactor.suspicious(data):
+                break
+            clean = True
+        return Encoded(data, work.contents, work.flags, work.publish, work.epoch)
+
+    def encode_request(self, request: Request) -> Encoding:
+        """Return the encoding of a request; its ``fields`` go into the exchange when the call is over."""
+        work = Encoding(self, clean=False)
+        work.fields = work.request(request)
+        return work
+
+    def text(self, text: str) -> str:
+        """Return a header's text without secrets."""
+        data = text.encode("utf-8", "backslashreplace")
+        if not self.redactor.suspicious(data):
+            return data.decode()
+        return self.redactor.clean(data.decode())
+
+
+class Encoding:
+    """One pass over one payload."""
+
+    def __init__(self, encoder: Encoder, *, clean: bool) -> None:
+        """``clean`` makes short strings pass through the redactor too."""
+        self._redactor, self._index = encoder.redactor, encoder.index
+        self.epoch = self._index.epoch
+        self.contents: list[NewContent] = []
+        self.flags = 0
+        self._clean = clean
+        self._secret = False
+        self._ancestors: set[int] = set()
+        self._texts: list[tuple[str, str, int]] = []
+        self._conversations: list[tuple[Any, Conversation]] = []
+        self.fields: dict[str, Any] = {}
+        """Of a request: see ``Encoder.encode_request``."""
+
+    def publish(self) -> None:
+        """Make this pass's contents known to later ones."""
+        if self.epoch != self._index.epoch:
+            return
+        for text, name, flags in self._texts:
+            self._index.texts.put(text, (name, flags), len(text))
+        for key, talk in self._conversations:
+            self._index.conversations.put(key, talk, talk.nodes[-1].chars)
+
+    def payload(self, fields: Mapping[str, Any]) -> bytes:
+        """Return the JSON object of ``fields``; what cannot be JSON even now is a placeholder."""
+        tree = {self.key(k): self.field(k, v) for k, v in list(fields.items()) if v is not None}
+        try:
+            return dump_json(tree)
+        except Exception as error:
+            self.flags |= FLAG_PLACEHOLDER
+            return dump_json({"$object": "payload", "repr": type(error).__name__})
+
+    # -- any value ------------------------------------------------------------------------
+
+    def field(self, key: Any, value: Any, depth: int = 1) -> Any:
+        """Return the tree of a value that stands under ``key``."""
+        if type(key) is str:
+            if not self._secret and self._redactor.is_secret_key(key):
+                return self.secret(value, depth)
+            if key == "messages" and type(value) is list and value and type(value[0]) is dict and "role" in value[0]:
+                return self.conversation(value, depth)[0]
+        return self.value(value, depth)
+
+    def value(self, value: Any, depth: int = 1) -> Any:
+        """Return the tree of any value; never raises ``Exception``."""
+        cls = type(value)
+        if cls is str:
+            return self.text(value)
+        if value is None or cls is bool:
+            return value
+        if cls is int:
+            return self.number(value)
+        try:
+            if cls is float:
+                return value if math.isfinite(value) else {"$float": repr(value)}
+            if depth >= DEPTH_MAX:
+                return self.placeholder("$deep", value)
+            if cls is dict:
+                return self.nested(value, self.mapping, depth)
+            if cls is AsIs:
+                return value.tree
+            if cls is AsContent:
+                return self.as_content(value.value, depth)
+            if cls is list:
+                return self.nested(value, self.sequence, depth)
+            return tag_special(self, value, depth)
+        except Exception as error:
+            return self.placeholder("$object", value, repr=f"<not encodable: {type(error).__name__}>")
+
+    def nested(self, value: Any, encode: Callable[[Any, int], Any], depth: int) -> Any:
+        """Encode a container, unless it contains itself."""
+        mark = id(value)
+        if mark in self._ancestors:
+            return self.placeholder("$cycle", value)
+        self._ancestors.add(mark)
+        try:
+            return encode(value, depth + 1)
+        finally:
+            self._ancestors.discard(mark)
+
+    def sequence(self, items: Iterable[Any], depth: int) -> list[Any]:
+        """Return a list of trees."""
+        return [self.value(item, depth) for item in list(items)]
+
+    def mapping(self, items: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        """Return an object, or a ``$map`` when a key is not a plain string."""
+        pairs = list(items.items())
+        if all(type(k) is str and not k.startswith("$") for k, _ in pairs):
+            out = {self.key(k): self.field(k, v, depth) for k, v in pairs}
+            if len(out) == len(pairs):  # no two keys became one by redaction
+                return out
+        return {"$map": [[self.value(k, depth), self.field(k, v, depth)] for k, v in pairs]}
+
+    def placeholder(self, tag: str, value: Any, **more: str) -> dict[str, str]:
+        """Return a tag that stands for what could not be kept."""
+        self.flags |= FLAG_PLACEHOLDER
+        return {tag: f"{type(value).__module__}:{type(value).__qualname__}", **more}
+
+    # -- leaves ---------------------------------------------------------------------------
+
+    def number(self, value: int) -> Any:
+        """Return an int as it is while SQLite keeps it exact."""
+        if self._secret:
+            return self.secret_text(str(value))
+        return value if -INT_MAX <= value <= INT_MAX else {"$int": hex(value)}
+
+    def key(self, key: str) -> str:
+        """Return a mapping key without secrets."""
+        return self.short(key) if self._clean or not key.isascii() else key
+
+    def text(self, text: str) -> Any:
+        """Return a string, or the reference to it when it is long."""
+        if self._secret:
+            return self.secret_text(text)
+        if len(text) >= TEXT_CHARS_MIN:
+            return self.long(text)
+        return self.short(text) if self._clean or not text.isascii() else text
+
+    def short(self, text: str) -> Any:
+        """Return a short string without secrets; lone surrogates are tagged."""
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                return self.bytes_tag("$str", text.encode("utf-8", "surrogatepass"))
+        if not self._clean:
+            return text
+        return self.cleaned(text)
+
+    def cleaned(self, text: str) -> str:
+        """Return the text without secrets and note whether there were some."""
+        out = self._redactor.clean(text)
+        if out is not text:
+            self.flags |= FLAG_REDACTED
+        return out
+
+    def bytes_tag(self, tag: str, data: bytes) -> dict[str, Any]:
+        """Return bytes as base64, long ones by reference; secrets inside are looked for first."""
+        from base64 import b64encode  # noqa: PLC0415 - rare
+
+        readable = data.decode("utf-8", "replace")
+        if self._redactor.suspicious(data) and self._redactor.clean(readable) != readable:
+            self.flags |= FLAG_REDACTED
+            return {tag: marker("bytes")}
+        return {tag: self.text(b64encode(data).decode())}
+
+    def long(self, text: str) -> Any:
+        """Return the reference to a long text, which is scanned and hashed once."""
+        known = self._index.texts.get(text)
+        if known is None:
+            known = next((entry[1:] for entry in self._texts if entry[0] is text), None)
+        if known is None:
+            return self.new_text(text)
+        self.flags |= known[1]
+        return {"$content": known[0]}
+
+    def new_text(self, text: str) -> Any:
+        """Put a long text among the contents."""
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            return self.bytes_tag("$str", text.encode("utf-8", "surrogatepass"))
+        body, flags = text, 0
+        if self._redactor.suspicious(data):
+            body = self._redactor.clean(text)
+            flags = FLAG_REDACTED if body is not text else 0
+        self.flags |= flags
+        if len(body) < TEXT_CHARS_MIN:
+            return body
+        if len(body) > TEXT_CHARS_MAX:
+            return self.placeholder("$large", body, chars=str(len(body)), head=body[:4000])
+        name = self.content("json" if "\0" in body else "text", body)
+        self._texts.append((text, name, flags))
+        return {"$content": name}
+
+    def content(self, kind: str, body: str, parent: str | None = None) -> str:
+        """Remember a body to store and return its hash. NUL cannot stand in SQLite's text, so it goes as JSON."""
+        if kind == "json" and "\0" in body:
+            body = dump_json(body).decode()
+        name = content_hash(kind, body.encode(), parent or "")
+        self.contents.append(NewContent(name, kind, body, parent))
+        return name
+
+    def as_content(self, value: Any, depth: int) -> dict[str, str]:
+        """Return the reference to a value kept as a JSON content."""
+        body = dump_json(self.value(value, depth))
+        if not self._clean and self._redactor.suspicious(body):
+            self._clean = True
+            body = dump_json(self.value(value, depth))
+            self._clean = False
+        return {"$content": self.content("json", body.decode())}
+
+    def request(self, request: Request) -> dict[str, Any]:
+        """Return the messages of a request by reference, and the name of the whole request."""
+        messages, conversation = self.conversation(request.messages or [{}], lane="exact")
+        tools = self.as_content(request.tools, 1) if request.tools else None
+        facts = (tools, request.model, request.response_model)
+        return {
+            "request": request_hash(conversation, facts),
+            "model": request.model,
+            "messages": AsIs(messages),
+            "tools": AsIs(tools) if tools else None,
+            "response_model": request.response_model,
+        }
+
+    # -- secrets --------------------------------------------------------------------------
+
+    def secret(self, value: Any, depth: int) -> Any:
+        """Return what stands under a secret key: its shape, with every leaf replaced; the leaves are learned."""
+        if value is None or type(value) is bool or value == "":
+            return value
+        outer, self._secret = self._secret, True
+        try:
+            return self.value(value, depth)
+        finally:
+            self._secret = outer
+
+    def secret_text(self, text: str) -> str:
+        """Learn a secret and return the marker."""
+        if not text or text.startswith("[redacted:"):
+            return text
+        self.flags |= FLAG_REDACTED
+        self._redactor.learn_all([text])
+        return marker("key")
+
+    # -- conversations --------------------------------------------------------------------
+
+    def conversation(self, messages: list[Any], depth: int = 1, *, lane: str = "") -> tuple[Any, bytes]:
+        """Return the reference to a list of messages and the hash that names it as a request.
+
+        ``lane`` keeps CrewAI's flattened copies apart from the exact messages.
+        """
+        if self._secret:
+            return self.sequence(messages, depth), b""
+        key = (lane, *(_opening(m) for m in messages[:2]))
+        known = self._index.conversations.get(key) or Conversation([], [])
+        keep = _common_prefix(known.messages, messages)
+        if keep == len(messages):
+            last = known.nodes[keep - 1]
+        else:
+            talk = Conversation(known.messages[:keep], known.nodes[:keep])
+            for message in messages[keep:]:
+                talk.nodes.append(self.message(message, talk.nodes[-1] if talk.nodes else None, depth))
+                talk.messages.append(_comparable(message))
+            self._conversations.append((key, talk))
+            last = talk.nodes[-1]
+        self.flags |= last.flags
+        return {"$content": last.hash, "n": len(messages)}, last.request
+
+    def message(self, message: Any, parent: Node | None, depth: int) -> Node:
+        """Encode one message as the next link of a chain."""
+        before = parent or _NO_MESSAGES
+        outer_flags, outer_clean = self.flags, self._clean
+        self.flags = before.flags
+        body = dump_json(tree := self.value(message, depth + 2))
+        if not self._clean and self._redactor.suspicious(body):
+            self._clean = True
+            body = dump_json(tree := self.value(message, depth + 2))
+        flags, self.flags, self._clean = self.flags, outer_flags, outer_clean
+        name = self.content("message", body.decode(), before.hash or None)
+        chars = (
+            before.chars
+            + len(body)
+            + (sum(map(len, filter(_is_text, message.values()))) if type(message) is dict else 0)
+        )
+        return Node(name, message_hash(before.request, tree), flags, chars)
+
+
+_NO_MESSAGES = Node("", b"", 0, 0)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is exactly a string."""
+    return type(value) is str
+
+
+def _opening(message: Any) -> Any:
+    """What of a message tells conversations apart; must be hashable."""
+    content = message.get("content") if type(message) is dict else None
+    return content if type(content) is str else None
+
+
+def _common_prefix(known: list[Any], messages: list[Any]) -> int:
+    """Return how many leading messages are known; usually all but the newest, found without a loop."""
+    limit = min(len(known), len(messages))
+    if known[:limit] == messages[:limit]:
+        return limit
+    low, high = 0, limit  # the first difference lies in [low, high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if known[low:middle] == messages[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _comparable(message: Any) -> Any:
+    """Return a private copy of a plain message; ``None`` (equal to no message) for anything else."""
+    if type(message) is not dict:
+        return None
+    return _copy_plain(message, 0)
+
+
+def _copy_plain(value: Any, depth: int) -> Any:
+    """Deep-copy JSON-like data; anything else becomes an object that equals nothing."""
+    cls = type(value)
+    if cls is str or value is None or cls is int or cls is float or cls is bool:
+        return value
+    if depth < DEPTH_MAX:
+        if cls is dict:
+            return {k: _copy_plain(v, depth + 1) for k, v in value.items()}
+        if cls is list:
+            return [_copy_plain(v, depth + 1) for v in value]
+    return _Unequal()
+
+
+class _Unequal:
+    """Equals nothing, not even itself."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        """Never equal: the value it stands for may have changed."""
+        return False
+
+    __hash__ = None  # type: ignore[assignment]

@@ -1,0 +1,123 @@
+"""Large values are kept once, under the hash of what they hold; conversations are chains.
+
+::
+
+    text      hash = H("t" + utf8)                    body = the text
+    json      hash = H("j" + json)                    body = a JSON value
+    message   hash = H("m" + parent hash + json)      body = one message; parent = the messages before it
+
+A conversation is named by its last message, so the k-th call of a conversation costs what
+is new in it. The known prefix is found by comparing the messages themselves (equal strings
+are mostly the same objects, which Python compares by identity), before any hashing.
+
+Pure: this module holds caches, never a database. A value enters the caches only when the
+event that carries it was queued (``publish``), so no later event can refer to a body that
+was not stored.
+"""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+from collections.abc import Hashable
+from hashlib import blake2b
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+HASH_BYTES = 18
+"""144 bits: 24 characters of base64 without padding."""
+
+TEXT_CHARS_MIN = 256
+"""Strings at least this long are kept as contents; a reference costs about 40 bytes."""
+
+CACHE_CHARS_MAX = 8_000_000
+"""Characters of text one generation of a cache may hold alive."""
+
+
+def content_hash(kind: str, data: bytes, parent: str = "") -> str:
+    """Return the name of a content: 24 characters."""
+    digest = blake2b(kind[0].encode() + parent.encode() + data, digest_size=HASH_BYTES)
+    return b2a_base64(digest.digest(), newline=False).decode()
+
+
+class NewContent(msgspec.Struct, frozen=True, gc=False):
+    """A body that goes to the ``contents`` table unless it is there already."""
+
+    hash: str
+    kind: str
+    """``text``, ``json`` or ``message``."""
+    body: str
+    parent: str | None = None
+    """Hash of the message before this one."""
+
+
+class Cache(Generic[K, V]):
+    """A bounded dict of two generations: what was not used for a whole generation goes.
+
+    No lock: each step is one dict operation, and losing a race costs a second encoding.
+    """
+
+    def __init__(self, cost_max: int) -> None:
+        """``cost_max`` bounds one generation, in the unit ``put`` counts."""
+        self._cost_max = cost_max
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._young: dict[K, V] = {}
+        self._old: dict[K, V] = {}
+        self._cost = 0
+
+    def get(self, key: K) -> V | None:
+        """Return the value, or ``None``."""
+        value = self._young.get(key)
+        if value is None:
+            value = self._old.get(key)
+            if value is not None:
+                self._young[key] = value
+        return value
+
+    def put(self, key: K, value: V, cost: int = 1) -> None:
+        """Remember; when the generation is full, the older one is dropped."""
+        if self._cost + cost > self._cost_max:
+            self._old, self._young, self._cost = self._young, {}, 0
+        self._young[key] = value
+        self._cost += cost
+
+
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """A conversation up to one of its messages."""
+
+    hash: str
+    request: bytes
+    """Chained hash of the normalised messages so far; names a request (see ``requests.py``)."""
+    flags: int
+    """``FLAG_*`` of all messages so far."""
+    chars: int
+    """Length of all messages so far, roughly."""
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    """A known conversation: private copies of its messages to compare with, and their nodes."""
+
+    messages: list[Any]
+    nodes: list[Node]
+
+
+class ContentIndex:
+    """What is known to be stored: texts by value, conversations by their first two messages."""
+
+    def __init__(self) -> None:
+        """Start empty; ``clear()`` returns here."""
+        self.texts: Cache[str, tuple[str, int]] = Cache(CACHE_CHARS_MAX)
+        self.conversations: Cache[Hashable, Conversation] = Cache(CACHE_CHARS_MAX)
+        self.epoch = 0
+
+    def clear(self) -> None:
+        """Forget everything: stored bodies may be gone, or cleaned with fewer known secrets."""
+        self.epoch += 1
+        self.texts.clear()
+        self.conversations.clear()

@@ -1,0 +1,107 @@
+"""Turn what a person writes as a cursor into a position on a lineage."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+
+import msgspec
+
+from eventlog.errors import AmbiguousCursorError, CursorNotFoundError
+from eventlog.read import SEQ_MAX, Reader
+
+PREFIX_CHARS_MIN = 6
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """A position on a branch, inclusive."""
+
+    run: str | None
+    branch: str
+    seq: int
+
+
+def find_cursor(reader: Reader, text: str | int | None, run: str, branch: str) -> Cursor:
+    """Return the position that ``text`` means on a branch.
+
+    All digits: a seq (one of another lineage means the last event of this one at or before it);
+    ``latest``; an ISO time: the last event not after it; else an event id, or at least six
+    characters of its beginning.
+
+    Raises:
+        RunNotFoundError, BranchNotFoundError: there is no such lineage.
+        CursorNotFoundError, AmbiguousCursorError: the text means nothing there, or too much.
+    """
+    row = reader.branch_id(run, branch)
+    if text is None or text == "latest":
+        return Cursor(run, branch, reader.head(row))
+    if isinstance(text, int) or text.isdigit():
+        return Cursor(run, branch, _seq_on(reader, row, text))
+    moment = _parse_time(text)
+    if moment is not None:
+        return Cursor(run, branch, reader.seq_at_time(row, moment))
+    seqs = [seq for seq, owner in _by_prefix(reader, text, reader.run_id(run)) if _on_lineage(reader, row, owner, seq)]
+    return Cursor(run, branch, _only(text, seqs))
+
+
+def find_event(reader: Reader, text: str) -> Cursor:
+    """Return the position of one event anywhere in the log, with its own run and branch.
+
+    Raises:
+        CursorNotFoundError, AmbiguousCursorError: no event, or several.
+    """
+    if text.isdigit():
+        seq = int(text)
+        owner = reader.where_is(seq) if seq < SEQ_MAX else None
+        if owner is None:
+            raise CursorNotFoundError(text)
+    else:
+        found = _by_prefix(reader, text, None)
+        seq = _only(text, [s for s, _ in found])
+        owner = next(b for s, b in found if s == seq)
+    run, branch = reader.branch_name(owner)
+    return Cursor(run, branch, seq)
+
+
+def _seq_on(reader: Reader, row: int, text: str | int) -> int:
+    """Return the last seq of a lineage at or before a number."""
+    wanted = int(text)
+    if not 0 <= wanted < SEQ_MAX or wanted > reader.query("SELECT coalesce(max(seq), 0) FROM events")[0][0]:
+        raise CursorNotFoundError(str(text))
+    return reader.head(row, wanted)
+
+
+def _by_prefix(reader: Reader, text: str, run: int | None) -> list[tuple[int, int]]:
+    """Return the events whose id begins with ``text``."""
+    if len(text) < PREFIX_CHARS_MIN:
+        raise CursorNotFoundError(text)
+    return reader.events_with_prefix(text, run)
+
+
+def _on_lineage(reader: Reader, row: int, owner: int, seq: int) -> bool:
+    """Whether an event of branch ``owner`` belongs to the lineage of branch ``row``."""
+    return any(b == owner and low < seq <= high for b, low, high in reader.lineage(row))
+
+
+def _only(text: str, seqs: list[int]) -> int:
+    """Return the one match."""
+    if not seqs:
+        raise CursorNotFoundError(text)
+    if len(set(seqs)) > 1:
+        raise AmbiguousCursorError(text, len(set(seqs)))
+    return seqs[0]
+
+
+def _parse_time(text: str) -> int | None:
+    """Return an ISO 8601 time as nanoseconds since the epoch; without a zone it is UTC."""
+    if not re.match(r"\d{4}-\d\d-\d\d", text):
+        return None
+    try:
+        moment = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    span = moment - EPOCH
+    return (span.days * 86_400 + span.seconds) * 1_000_000_000 + span.microseconds * 1000 + 999

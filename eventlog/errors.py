@@ -1,0 +1,170 @@
+"""Everything that can go wrong, in one tree. Each error says what, where, and what to do next.
+
+::
+
+    EventLogError
+    ├── LogOpenError            the file cannot be used as an event log
+    │   ├── LogNotFoundError        there is no file
+    │   ├── NotAnEventLogError      another program's file, or one changed by hand
+    │   ├── LogDamagedError         SQLite or the log's own rules say it is broken
+    │   ├── FormatTooNewError       written by a newer version
+    │   └── LogUnwritableError      read-only place or full disk
+    ├── LogClosedError          used after close()
+    ├── AppendError             the event could not be stored
+    │   └── SequenceConflictError   the branch moved on since the caller looked
+    ├── NotFoundError           no such run, branch, event or cursor
+    │   ├── RunNotFoundError
+    │   ├── BranchNotFoundError
+    │   └── CursorNotFoundError
+    ├── AmbiguousCursorError    several events match
+    ├── EventFormatError        a stored or imported event cannot be read
+    └── CaptureError            the tap could not be placed on CrewAI's bus
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EventLogError(Exception):
+    """Base of all errors raised by this library."""
+
+    hint: ClassVar[str] = ""
+    """What the reader can do about it; shown by the command line after the message."""
+
+
+class LogOpenError(EventLogError):
+    """The file at ``path`` cannot be used as an event log."""
+
+    def __init__(self, path: str, reason: str = "") -> None:
+        """Keep the facts a handler needs; ``args`` holds them so pickling works."""
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        """Say which file, then why."""
+        return f"{self.path}: {self.reason or 'cannot be opened'}"
+
+
+class LogNotFoundError(LogOpenError):
+    """There is no file at ``path``."""
+
+    hint = "give the log with --db PATH or EVENTLOG_DB, or record one: eventlog record SCRIPT"
+
+    def __str__(self) -> str:
+        """Say which file is missing."""
+        return f"{self.path}: there is no such log"
+
+
+class NotAnEventLogError(LogOpenError):
+    """The file is not an event log, or its tables, triggers or views differ from ours."""
+
+    hint = "choose another path; this file was left untouched"
+
+
+class LogDamagedError(LogOpenError):
+    """The file is damaged."""
+
+    hint = "copy the file with its -wal and -shm neighbours before anything else touches it"
+
+
+class FormatTooNewError(LogOpenError):
+    """The file was written by a newer format than this version knows."""
+
+    hint = "upgrade: pip install -U crewai-eventlog; the file was left untouched"
+
+
+class LogUnwritableError(LogOpenError):
+    """The place does not let us write: read-only, no permission or no space."""
+
+    hint = "check permissions and free space, or choose another path"
+
+
+class LogClosedError(EventLogError):
+    """The log was closed."""
+
+    hint = "open it again with eventlog.open(path)"
+
+
+class AppendError(EventLogError):
+    """The event could not be stored; nothing of it is in the log."""
+
+    hint = "see log.status() for the cause"
+
+
+class SequenceConflictError(AppendError):
+    """The branch moved on between the caller's read and this write."""
+
+    hint = "re-read the branch from the actual seq and append again"
+
+    def __init__(self, branch: str, expected: int, actual: int) -> None:
+        """Keep the facts a handler needs; ``args`` holds them so pickling works."""
+        super().__init__(branch, expected, actual)
+        self.branch, self.expected, self.actual = branch, expected, actual
+
+    def __str__(self) -> str:
+        """Say what was expected, then what is."""
+        return f"branch {self.branch}: expected last seq {self.expected}, log has {self.actual}"
+
+
+class NotFoundError(EventLogError):
+    """The log has nothing under that name."""
+
+    what: ClassVar[str] = "entry"
+
+    def __init__(self, name: str) -> None:
+        """Keep the name that was asked for."""
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        """Say what was looked for."""
+        return f"no {self.what} {self.name!r} in this log"
+
+
+class RunNotFoundError(NotFoundError):
+    """No run has that name."""
+
+    what = "run"
+    hint = "list them: eventlog runs"
+
+
+class BranchNotFoundError(NotFoundError):
+    """The run has no branch of that name."""
+
+    what = "branch"
+    hint = "list the runs and their branches: eventlog runs"
+
+
+class CursorNotFoundError(NotFoundError):
+    """No event, time or checkpoint of the lineage matches the cursor."""
+
+    what = "event"
+    hint = "a cursor is a seq, 'latest', an ISO time or an event id (6 characters or more); see: eventlog log"
+
+
+class AmbiguousCursorError(EventLogError):
+    """An event id prefix matches several events."""
+
+    hint = "give more characters of the id"
+
+    def __init__(self, prefix: str, matches: int) -> None:
+        """Keep the prefix and how many events it matches."""
+        super().__init__(prefix, matches)
+        self.prefix, self.matches = prefix, matches
+
+    def __str__(self) -> str:
+        """Say how many events match."""
+        return f"{self.matches} events begin with {self.prefix!r}"
+
+
+class EventFormatError(EventLogError):
+    """A stored or imported event cannot be read."""
+
+    hint = "the log may be damaged or made by another program"
+
+
+class CaptureError(EventLogError):
+    """The tap could not be placed on CrewAI's event bus."""
+
+    hint = "check that crewai>=1.15.30,<1.16 is installed"

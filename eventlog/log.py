@@ -1,0 +1,342 @@
+"""The public face of a log: open it, append to it, read it, replay it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from eventlog import errors, writer
+from eventlog.cursors import Cursor, find_cursor
+from eventlog.owner import Owner, is_alive
+from eventlog.read import SEQ_MAX, Reader
+from eventlog.record import MAIN_BRANCH, OWN_PREFIX, BranchInfo, Event, ExecutionInfo, NewEvent, RunInfo
+from eventlog.replay.fold import FOLD_VERSION
+from eventlog.replay.projection import Projection
+from eventlog.replay.rebuild import STATE_PROJECTION, rebuild_projection, rebuild_state, shown_state
+from eventlog.replay.state import RunState
+from eventlog.run import Run
+from eventlog.writer import Options, Status, Writer
+
+DEFAULT_PATH = "eventlog.db"
+"""Used when neither a path nor ``EVENTLOG_DB`` is given."""
+
+_RUNS = (
+    "SELECT r.name, r.attribution, r.owner,"
+    " (SELECT count(*) FROM events WHERE run = r.id), (SELECT count(*) FROM branches WHERE run = r.id),"
+    " (SELECT count(*) FROM executions WHERE branch IN (SELECT id FROM branches WHERE run = r.id)),"
+    " (SELECT at_ns FROM events WHERE run = r.id ORDER BY seq LIMIT 1),"
+    " (SELECT at_ns FROM events WHERE branch IN (SELECT id FROM branches WHERE run = r.id) ORDER BY seq DESC LIMIT 1),"
+    " root.kind, root.name, root.status"
+    " FROM runs AS r LEFT JOIN executions AS root ON root.id = (SELECT e.id FROM executions AS e"
+    "   JOIN branches AS b ON b.id = e.branch WHERE b.run = r.id AND e.parent IS NULL"
+    "   ORDER BY e.started_seq DESC LIMIT 1)"
+    " WHERE r.id > 0 ORDER BY r.id"
+)
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A stored state."""
+
+    run: str
+    branch: str
+    seq: int
+    """The cursor it stands at."""
+    payload_bytes: int
+
+
+class Log:
+    """One event log. Safe to use from several threads; a context manager."""
+
+    def __init__(self, path: Path, options: Options | None) -> None:
+        """Use ``eventlog.open``. Without options the log is only read."""
+        self.path = path
+        self._writer: Writer | None = writer.acquire(path, options) if options is not None else None
+        self._reader: Reader | None = Reader(path) if options is None else None
+        self._closed = False
+
+    def __enter__(self) -> Log:
+        """Return the log itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """Write what is queued and close; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._reader is not None:
+            self._reader.close()
+        if self._writer is not None:
+            writer.release(self._writer)
+
+    # -- writing --------------------------------------------------------------------------------
+
+    @property
+    def writer(self) -> Writer:
+        """What writes to this file.
+
+        Raises:
+            LogUnwritableError: the log was opened for reading only.
+            LogClosedError: it was closed.
+        """
+        if self._closed:
+            raise errors.LogClosedError
+        if self._writer is None:
+            raise errors.LogUnwritableError(str(self.path), "opened for reading only")
+        return self._writer
+
+    def run(self, run: str, *, branch: str = MAIN_BRANCH) -> Run:
+        """Return the run of that name; entered (``with``), it captures what happens inside.
+
+        The same name later, in any process, is the same run.
+        """
+        return Run(self, run, branch)
+
+    def append(
+        self,
+        event_type: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        run: str | None = None,
+        branch: str = MAIN_BRANCH,
+        event_id: str | None = None,
+        expected_seq: int | None = None,
+    ) -> int:
+        """Append an event of your own and return its seq, after its commit in every durability mode.
+
+        ``event_type`` needs a dot and must not begin with ``eventlog.``. An ``event_id`` the run
+        already has appends nothing and returns the seq of the event that is there. With
+        ``expected_seq`` the append happens only if that is the branch's last seq (0: it is empty).
+
+        Raises:
+            SequenceConflictError: the branch moved on; read it again.
+            AppendError: the event could not be stored; nothing of it is in the log.
+        """
+        event, publish = self._new_event(event_type, payload or {}, run, branch, event_id)
+        return self._submit([event], [publish], expected_seq)[0]
+
+    def append_many(
+        self, events: Iterable[tuple[str, Mapping[str, Any]]], *, run: str | None = None, branch: str = MAIN_BRANCH
+    ) -> list[int]:
+        """Append (type, payload) pairs in one transaction, all or none, and return their seqs.
+
+        Raises:
+            AppendError: they could not be stored; nothing of them is in the log.
+        """
+        made = [self._new_event(kind, payload, run, branch, None) for kind, payload in events]
+        return self._submit([e for e, _ in made], [p for _, p in made], None) if made else []
+
+    def _submit(self, events: list[NewEvent], publish: list[Any], expected_seq: int | None) -> list[int]:
+        """Append and wait for the commit."""
+        seqs = self.writer.pipeline.submit(events, expected_seq)
+        for call in publish:
+            call()
+        for event in events:
+            self.writer.snapshots.appended(event)
+        return seqs
+
+    def _new_event(
+        self, event_type: str, payload: Mapping[str, Any], run: str | None, branch: str, event_id: str | None
+    ) -> tuple[NewEvent, Any]:
+        """Encode an event of the user's."""
+        if "." not in event_type or event_type.startswith(OWN_PREFIX):
+            text = f"event type {event_type!r}: use a name with a dot that does not begin with {OWN_PREFIX!r}"
+            raise errors.AppendError(text)
+        if not isinstance(payload, Mapping):
+            text = f"the payload of {event_type!r} must be a mapping, not {type(payload).__name__}"
+            raise errors.AppendError(text)
+        encoder = self.writer.encoder
+        encoded = encoder.encode(payload)
+        event = NewEvent(
+            type=encoder.text(event_type), event_id=event_id or str(uuid4()), at_ns=time.time_ns(),
+            payload=encoded.payload, contents=encoded.contents, flags=encoded.flags, run=run or "", branch=branch,
+        )  # fmt: skip
+        return event, encoded.publish
+
+    def flush(self, timeout_s: float | None = 30.0) -> bool:
+        """Wait until everything captured so far is committed; false if that did not happen in time."""
+        return self.writer.pipeline.flush(timeout_s)
+
+    def status(self) -> Status:
+        """Return what happened to the events of this process: captured, committed, lost, and why."""
+        return self.writer.status()
+
+    def snapshot(self, run: str, *, branch: str = MAIN_BRANCH, to: str | int | None = None) -> Snapshot:
+        """Store the state at a cursor as a checkpoint and return it. Raises on failure.
+
+        Raises:
+            NotFoundError: no such run, branch or cursor.
+            AppendError: it could not be stored.
+        """
+        at = self.cursor(to, run, branch)
+        state = rebuild_state(self.reader, run, branch, at.seq)
+        text = msgspec.json.encode(state).decode()
+        row = self.reader.branch_id(run, branch)
+        facts = (row, at.seq, "checkpoint", STATE_PROJECTION, FOLD_VERSION, "manual", time.time_ns(), text)
+        self.writer.pipeline.run_exclusively(lambda appender: appender.write_snapshot(facts))
+        return Snapshot(run, branch, at.seq, len(text))
+
+    async def asnapshot(self, run: str, *, branch: str = MAIN_BRANCH, to: str | int | None = None) -> Snapshot:
+        """``snapshot`` without blocking the event loop."""
+        return await asyncio.to_thread(self.snapshot, run, branch=branch, to=to)
+
+    # -- reading --------------------------------------------------------------------------------
+
+    @property
+    def reader(self) -> Reader:
+        """What reads this file; sees everything captured so far.
+
+        Raises:
+            LogClosedError: the log was closed.
+        """
+        if self._closed:
+            raise errors.LogClosedError
+        if self._writer is not None:
+            self._writer.pipeline.flush(timeout_s=5.0)
+        if self._reader is None:
+            self._reader = Reader(self.path)
+        return self._reader
+
+    def events(
+        self,
+        run: str | None = None,
+        branch: str | None = None,
+        *,
+        after: int = 0,
+        to: str | int | None = None,
+        types: Iterable[str] | None = None,
+    ) -> Iterator[Event]:
+        """Yield events in order: of a run's branch with its ancestors, or (no run) of the whole log.
+
+        ``after`` is exclusive, ``to`` inclusive; ``types`` may end in ``*``. Memory stays
+        constant however long the log is; each event stays valid after the log is closed.
+
+        Raises:
+            NotFoundError: no such run, branch or cursor.
+        """
+        reader = self.reader
+        if run is None:
+            return reader.events(None, after, SEQ_MAX if to in (None, "latest") else int(to or 0), types)
+        name = branch or MAIN_BRANCH
+        at = SEQ_MAX if to is None else self.cursor(to, run, name).seq
+        return reader.events(reader.branch_id(run, name), after, at, types)
+
+    def state(self, run: str | None = None, *, branch: str = MAIN_BRANCH, to: str | int | None = None) -> RunState:
+        """Return the state of a run at a cursor; of the latest run when none is named.
+
+        At the head, a run that did not end and whose owner is gone reads ``interrupted``.
+        Values are as a reader wants them: large ones filled in, tags made readable.
+
+        Raises:
+            NotFoundError: no such run, branch or cursor.
+        """
+        name = run if run is not None else self.latest_run()
+        at = self.cursor(to, name, branch)
+        state = rebuild_state(self.reader, name, branch, at.seq)
+        if state.status == "running" and at.seq == self.reader.head(self.reader.branch_id(name, branch)):
+            state.status = "running" if self._is_owned(name) else "interrupted"
+        return msgspec.convert(shown_state(self.reader, state), RunState)
+
+    def project(
+        self, projection: Projection, run: str, *, branch: str = MAIN_BRANCH, to: str | int | None = None
+    ) -> Any:
+        """Return the state of a projection of yours at a cursor.
+
+        Raises:
+            NotFoundError: no such run, branch or cursor.
+        """
+        return rebuild_projection(self.reader, projection, run, branch, self.cursor(to, run, branch).seq)
+
+    def cursor(self, text: str | int | None, run: str, branch: str = MAIN_BRANCH) -> Cursor:
+        """Return what a cursor means on a branch: a seq, ``latest``, an ISO time, a checkpoint or event id.
+
+        Raises:
+            NotFoundError, AmbiguousCursorError: it means nothing there, or too much.
+        """
+        return find_cursor(self.reader, text, run, branch)
+
+    def latest_run(self) -> str:
+        """Return the run that an event was appended to last.
+
+        Raises:
+            RunNotFoundError: the log has no run.
+        """
+        sql = "SELECT r.name FROM events AS e JOIN runs AS r ON r.id = e.run WHERE e.run > 0 ORDER BY e.seq DESC LIMIT 1"
+        rows = self.reader.query(sql)
+        if not rows:
+            raise errors.RunNotFoundError("latest")
+        return str(rows[0][0])
+
+    def runs(self) -> list[RunInfo]:
+        """Return all runs, oldest first."""
+        return [_run_info(row) for row in self.reader.query(_RUNS)]
+
+    def branches(self, run: str) -> list[BranchInfo]:
+        """Return the branches of a run, oldest first.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return self.reader.branches(run)
+
+    def executions(self, run: str, *, branch: str = MAIN_BRANCH) -> list[ExecutionInfo]:
+        """Return the kickoffs of a branch in the order they started.
+
+        Raises:
+            NotFoundError: no such run or branch.
+        """
+        return self.reader.executions(self.reader.branch_id(run, branch))
+
+    def _is_owned(self, run: str) -> bool:
+        """Whether a living process has the run open."""
+        rows = self.reader.query("SELECT owner FROM runs WHERE name = ?", (run,))
+        return bool(rows) and _owner_lives(rows[0][0])
+
+
+def open_log(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    readonly: bool = False,
+    **options: Any,
+) -> Log:
+    """Return the log at ``path`` (default: ``EVENTLOG_DB``, else ``./eventlog.db``), made if it is not there.
+
+    ``options`` are those of ``eventlog.Options``: ``durability``, ``batch_ms``, ``redaction``,
+    ``snapshot_on``. ``readonly=True`` never changes the file, and needs it to exist.
+
+    Raises:
+        LogOpenError: one of its kinds: the file cannot be used as a log; it is unchanged.
+    """
+    where = Path(path if path is not None else os.environ.get("EVENTLOG_DB", DEFAULT_PATH))
+    return Log(where, None if readonly else Options(**options))
+
+
+def _owner_lives(text: str | None) -> bool:
+    """Whether the stored owner is a living process; what cannot be read is taken as gone."""
+    if text is None:
+        return False
+    try:
+        return is_alive(msgspec.json.decode(text, type=Owner))
+    except msgspec.MsgspecError:
+        return False
+
+
+def _run_info(row: Any) -> RunInfo:
+    """Return a row of the list of runs."""
+    name, attribution, owner, events, branches, executions, started, updated, kind, title, status = row
+    if status in (None, "running"):
+        status = ("running" if _owner_lives(owner) else "interrupted") if status else "empty"
+    return RunInfo(
+        run=name, status=status, kind=kind, name=title or "", events=events, branches=branches, executions=executions,
+        started_at_ns=started, updated_at_ns=updated, attribution=attribution,
+    )  # fmt: skip

@@ -1,0 +1,407 @@
+"""Read events back, along a lineage, in pages. The only module that selects events.
+
+Pages instead of one long query: an open read transaction would keep SQLite from reusing its
+WAL while a person looks at a long log.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventlog import errors
+from eventlog.append import shown_id
+from eventlog.contents import Cache
+from eventlog.record import BranchInfo, Event, ExecutionInfo, StoredEvent
+from eventlog.storage import open_reader
+from eventlog.values import collect_refs, resolve
+
+PAGE_EVENTS = 500
+SEQ_MAX = 2**62
+NAMES_MAX, MESSAGES_MAX, TEXT_CHARS_MAX = 50_000, 50_000, 16_000_000
+
+_EVENTS = (
+    "SELECT seq, branch, event_id, type, at_ns, parent, previous, triggered, started, emission,"
+    " task, agent, path, flags, payload FROM events WHERE {where} ORDER BY seq LIMIT ?"
+)
+_CHAIN = (
+    "WITH RECURSIVE up (hash, parent, body, n) AS ("
+    " SELECT hash, parent, body, 0 FROM contents WHERE hash = ?"
+    " UNION ALL SELECT c.hash, c.parent, c.body, n + 1 FROM up JOIN contents AS c ON c.id = up.parent)"
+    " SELECT hash, body FROM up ORDER BY n"
+)
+
+Segment = tuple[int, int, int]
+"""Branch row, first seq (exclusive), last seq (inclusive)."""
+
+
+class Reader:
+    """Reads one log through a connection that cannot write. Safe to use from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the log.
+
+        Raises:
+            LogOpenError: it cannot be read as a log.
+        """
+        self._db = open_reader(path)
+        self._lock = threading.RLock()
+        self._names: Cache[int, tuple[str, str]] = Cache(NAMES_MAX)
+        self._paths: Cache[int, str] = Cache(NAMES_MAX)
+        self._ids: Cache[int, str] = Cache(NAMES_MAX)
+        self._branches: dict[int, tuple[str | None, str]] = {}
+        self._texts: Cache[str, Any] = Cache(TEXT_CHARS_MAX)
+        self._chains: Cache[str, list[Any]] = Cache(MESSAGES_MAX)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._db.close()
+
+    def query(self, sql: str, args: Sequence[Any] = ()) -> list[Any]:
+        """Return all rows of a query.
+
+        Raises:
+            LogDamagedError: SQLite found the file damaged.
+            LogClosedError: the log was closed.
+        """
+        with self._lock:
+            try:
+                return self._db.execute(sql, args).fetchall()
+            except sqlite3.ProgrammingError as e:
+                raise errors.LogClosedError from e
+            except sqlite3.DatabaseError as e:
+                raise errors.LogDamagedError(str(self._path()), str(e)) from e
+
+    def _path(self) -> str:
+        """Return the file's name as SQLite knows it."""
+        try:
+            return str(self._db.execute("PRAGMA database_list").fetchone()[2])
+        except sqlite3.Error:
+            return "log"
+
+    # -- runs, branches, lineages -------------------------------------------------------------
+
+    def run_id(self, run: str) -> int:
+        """Return the row of a run.
+
+        Raises:
+            RunNotFoundError: there is none of that name.
+        """
+        rows = self.query("SELECT id FROM runs WHERE name = ? AND id > 0", (run,))
+        if not rows:
+            raise errors.RunNotFoundError(run)
+        return int(rows[0][0])
+
+    def branch_id(self, run: str, branch: str) -> int:
+        """Return the row of a branch.
+
+        Raises:
+            RunNotFoundError, BranchNotFoundError: there is none of that name.
+        """
+        rows = self.query("SELECT id FROM branches WHERE run = ? AND name = ?", (self.run_id(run), branch))
+        if not rows:
+            raise errors.BranchNotFoundError(f"{run}/{branch}")
+        return int(rows[0][0])
+
+    def branch_name(self, branch: int) -> tuple[str | None, str]:
+        """Return run and branch name of a row; no run for the events of none."""
+        known = self._branches.get(branch)
+        if known is None:
+            rows = self.query(
+                "SELECT nullif(runs.name, ''), branches.name FROM branches JOIN runs ON runs.id = branches.run"
+                " WHERE branches.id = ?",
+                (branch,),
+            )
+            known = self._branches[branch] = tuple(rows[0]) if rows else (None, "?")
+        return known
+
+    def branches(self, run: str) -> list[BranchInfo]:
+        """Return the branches of a run, oldest first."""
+        rows = self.query(
+            "SELECT b.id, b.name, p.name, b.fork_seq, (SELECT count(*) FROM events WHERE branch = b.id),"
+            " coalesce((SELECT max(seq) FROM events WHERE branch = b.id), b.fork_seq, 0)"
+            " FROM branches AS b LEFT JOIN branches AS p ON p.id = b.parent WHERE b.run = ? ORDER BY b.id",
+            (self.run_id(run),),
+        )
+        return [
+            BranchInfo(run=run, branch=name, parent=parent, fork_seq=fork, events=events, last_seq=last)
+            for _id, name, parent, fork, events, last in rows
+        ]
+
+    def executions(self, branch: int) -> list[ExecutionInfo]:
+        """Return the kickoffs of a branch in the order they started."""
+        rows = self.query(
+            "SELECT path, parent, kind, name, key, status, inputs_hash, started_seq, ended_seq FROM executions"
+            " WHERE branch = ? ORDER BY started_seq",
+            (branch,),
+        )
+        return [
+            ExecutionInfo(
+                path=self.path(path), parent=self.path(parent) if parent else None, kind=kind, name=name, key=key,
+                status=status, inputs_hash=inputs, started_seq=started, ended_seq=ended,
+            )
+            for path, parent, kind, name, key, status, inputs, started, ended in rows
+        ]  # fmt: skip
+
+    def root_labels(self, branch: int) -> dict[str, int]:
+        """Return how often each label stands at the top of a branch: its greatest ordinal."""
+        found: dict[str, int] = {}
+        for info in self.executions(branch):
+            label, _, ordinal = info.path[1:].partition("/")[0].rpartition("#")
+            found[label] = max(found.get(label, -1), int(ordinal))
+        return found
+
+    def lineage(self, branch: int, to: int = SEQ_MAX) -> list[Segment]:
+        """Return the stretches of branches that make up a lineage up to a seq, oldest first."""
+        segments: list[Segment] = []
+        current: int | None = branch
+        high, seen = to, set()
+        while current is not None and current not in seen:
+            seen.add(current)
+            rows = self.query("SELECT parent, fork_seq, base_seq FROM branches WHERE id = ?", (current,))
+            if not rows:
+                break
+            parent, fork_seq, base = rows[0]
+            segments.append((current, max(fork_seq or 0, base), high))
+            current, high = parent, min(high, fork_seq or 0)
+        return segments[::-1]
+
+    def head(self, branch: int, to: int = SEQ_MAX) -> int:
+        """Return the seq of the last event of a lineage at or before ``to``; 0 when there is none."""
+        for owner, low, high in reversed(self.lineage(branch, to)):
+            rows = self.query(
+                "SELECT max(seq) FROM events WHERE branch = ? AND seq > ? AND seq <= ?", (owner, low, high)
+            )
+            if rows[0][0] is not None:
+                return int(rows[0][0])
+        return 0
+
+    # -- events ---------------------------------------------------------------------------------
+
+    def stored(
+        self,
+        branch: int | None,
+        after: int = 0,
+        to: int = SEQ_MAX,
+        types: Iterable[str] | None = None,
+    ) -> Iterator[StoredEvent]:
+        """Yield the events of a lineage (of the whole log: ``None``) after one seq up to another, in order."""
+        chosen = None if types is None else self._type_ids(types)
+        if branch is None:
+            yield from self._pages("seq > ? AND seq <= ?", (), after, to, chosen)
+            return
+        for owner, low, high in self.lineage(branch, to):
+            yield from self._pages("branch = ? AND seq > ? AND seq <= ?", (owner,), max(low, after), high, chosen)
+
+    def _pages(
+        self, where: str, args: tuple[Any, ...], after: int, to: int, types: list[int] | None
+    ) -> Iterator[StoredEvent]:
+        """Yield events page by page."""
+        if types is not None:
+            where += f" AND type IN ({','.join('?' * len(types))})"
+        sql = _EVENTS.format(where=where)
+        while after < to:
+            rows = self.query(sql, (*args, after, to, *(types or ()), PAGE_EVENTS))
+            if not rows:
+                return
+            self._load_links(rows)
+            for row in rows:
+                yield self._stored(row)
+            after = rows[-1][0]
+
+    def events(
+        self,
+        branch: int | None,
+        after: int = 0,
+        to: int = SEQ_MAX,
+        types: Iterable[str] | None = None,
+    ) -> Iterator[Event]:
+        """Yield events with their payloads decoded and every reference resolved."""
+        batch: list[StoredEvent] = []
+        for event in self.stored(branch, after, to, types):
+            batch.append(event)
+            if len(batch) >= 50:
+                yield from self.decoded(batch)
+                batch = []
+        yield from self.decoded(batch)
+
+    def decoded(self, batch: Sequence[StoredEvent]) -> Iterator[Event]:
+        """Yield events for the reader; the contents of the whole batch are fetched together."""
+        trees = [decode_payload(event.payload) for event in batch]
+        self._load_texts(set().union(*(collect_refs(tree) for tree in trees)) if trees else set())
+        for event, tree in zip(batch, trees, strict=True):
+            facts = {name: getattr(event, name) for name in event.__struct_fields__}
+            yield Event(**{**facts, "payload": resolve(tree, self.content)})
+
+    def _type_ids(self, types: Iterable[str]) -> list[int]:
+        """Return the rows of event types; a name may end in ``*``."""
+        found = []
+        for name in types:
+            rows = self.query("SELECT id FROM names WHERE kind = 'type' AND name GLOB ?", (_glob(name),))
+            found += [int(r[0]) for r in rows]
+        return found or [-1]
+
+    def _stored(self, row: Any) -> StoredEvent:
+        """Return one row as an event."""
+        seq, branch, event_id, kind, at_ns, parent, previous, triggered, started, emission, task, agent, path = row[:13]
+        run, branch_name = self.branch_name(branch)
+        event_id = shown_id(event_id)
+        self._ids.put(seq, event_id)
+        task_id, task_name = self.name(task) if task is not None else (None, None)
+        agent_id, agent_role = self.name(agent) if agent is not None else (None, None)
+        return StoredEvent(
+            seq=seq, event_id=event_id, type=self.name(kind)[0], at_ns=at_ns, run=run, branch=branch_name,
+            parent_event_id=self._link(parent), previous_event_id=self._link(previous),
+            triggered_by_event_id=self._link(triggered), started_event_id=self._link(started),
+            emission_sequence=emission, task_id=task_id, task_name=task_name or None,
+            agent_id=agent_id, agent_role=agent_role or None, path=self.path(path), flags=row[13],
+            payload=row[14].encode(),
+        )  # fmt: skip
+
+    def _link(self, link: Any) -> str | None:
+        """Return the event id a link means; a compacted event has none any more."""
+        return self._ids.get(link) if isinstance(link, int) else shown_id(link)
+
+    def _load_links(self, rows: list[Any]) -> None:
+        """Fetch the ids of linked events that are not on this page."""
+        for row in rows:
+            self._ids.put(row[0], shown_id(row[2]))
+        wanted = {link for row in rows for link in row[5:9] if isinstance(link, int) and self._ids.get(link) is None}
+        for chunk in _chunks(sorted(wanted)):
+            marks = ",".join("?" * len(chunk))
+            for seq, event_id in self.query(f"SELECT seq, event_id FROM events WHERE seq IN ({marks})", chunk):
+                self._ids.put(seq, shown_id(event_id))
+
+    def name(self, row: int) -> tuple[str, str]:
+        """Return an interned name and its label."""
+        known = self._names.get(row)
+        if known is None:
+            rows = self.query("SELECT name, label FROM names WHERE id = ?", (row,))
+            known = tuple(rows[0]) if rows else ("?", "")
+            self._names.put(row, known)
+        return known
+
+    def path(self, row: int) -> str:
+        """Return a logical path as text."""
+        known = self._paths.get(row) if row else ""
+        if known is None:
+            labels: list[str] = []
+            current = row
+            while current and len(labels) < 1000:
+                rows = self.query("SELECT parent, label FROM paths WHERE id = ?", (current,))
+                if not rows:
+                    break
+                labels.append(rows[0][1])
+                current = rows[0][0]
+            known = "".join("/" + label for label in reversed(labels))
+            self._paths.put(row, known)
+        return known
+
+    # -- contents ---------------------------------------------------------------------------------
+
+    def content(self, name: str) -> Any:
+        """Return what a content holds: a text, a JSON tree, or the messages of a conversation.
+
+        Raises:
+            KeyError: it is not there.
+        """
+        known = self._texts.get(name)
+        if known is None:
+            known = self._chains.get(name)
+        if known is None:
+            self._load_texts({name})
+            known = self._texts.get(name)
+        if known is None:
+            known = self._chain(name)
+        return known
+
+    def _load_texts(self, names: set[str]) -> None:
+        """Fetch texts and JSON values; conversations are walked when they are needed."""
+        missing = sorted(n for n in names if self._texts.get(n) is None and self._chains.get(n) is None)
+        for chunk in _chunks(missing):
+            marks = ",".join("?" * len(chunk))
+            sql = f"SELECT hash, kind, body FROM contents WHERE hash IN ({marks}) AND kind <> 'message'"  # noqa: S608
+            for name, kind, body in self.query(sql, chunk):
+                self._texts.put(name, body if kind == "text" else decode_payload(body.encode()), len(body))
+
+    def _chain(self, name: str) -> list[Any]:
+        """Return the messages of a conversation, from the longest beginning that is known."""
+        with self._lock:
+            tail: list[Any] = []
+            start: list[Any] = []
+            for step, body in self._db.execute(_CHAIN, (name,)):
+                known = self._chains.get(step)
+                if known is not None:
+                    start = known
+                    break
+                tail.append(decode_payload(body.encode()))
+        if not tail and not start:
+            raise KeyError(name)
+        messages = [*start, *reversed(tail)]
+        self._load_texts(collect_refs(tail))
+        self._chains.put(name, messages, len(messages))
+        return messages
+
+    # -- cursors ------------------------------------------------------------------------------------
+
+    def events_with_prefix(self, prefix: str, run: int | None = None) -> list[tuple[int, int]]:
+        """Return (seq, branch) of events whose id begins with ``prefix``, at most ten."""
+        runs = [run] if run is not None else [r[0] for r in self.query("SELECT id FROM runs")]
+        found: list[tuple[int, int]] = []
+        for row in runs:
+            for low, high in _id_ranges(prefix):
+                sql = "SELECT seq, branch FROM events WHERE run = ? AND event_id >= ? AND event_id < ? LIMIT 10"
+                found += [(int(s), int(b)) for s, b in self.query(sql, (row, low, high))]
+        return found[:10]
+
+    def seq_at_time(self, branch: int, at_ns: int) -> int:
+        """Return the greatest seq of a lineage that was emitted no later than ``at_ns``; 0 when there is none."""
+        for owner, low, high in reversed(self.lineage(branch)):
+            sql = "SELECT max(seq) FROM events WHERE branch = ? AND seq > ? AND seq <= ? AND at_ns <= ?"
+            rows = self.query(sql, (owner, low, high, at_ns))
+            if rows[0][0] is not None:
+                return int(rows[0][0])
+        return 0
+
+    def where_is(self, seq: int) -> int | None:
+        """Return the branch of an event."""
+        rows = self.query("SELECT branch FROM events WHERE seq = ?", (seq,))
+        return int(rows[0][0]) if rows else None
+
+
+def decode_payload(data: bytes) -> Any:
+    """Return the tree of a stored payload.
+
+    Raises:
+        EventFormatError: it is not JSON, or nested beyond reason.
+    """
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as e:
+        raise errors.EventFormatError(f"a stored value cannot be read: {e}") from e
+
+
+def _glob(name: str) -> str:
+    """Return a GLOB for a type name in which only ``*`` is special."""
+    return "".join(f"[{c}]" if c in "[?" else c for c in name)
+
+
+def _chunks(items: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:
+    """Yield slices small enough for SQLite's limit of parameters."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _id_ranges(prefix: str) -> list[tuple[Any, Any]]:
+    """Return the ranges of stored ids that a prefix covers: as UUID bytes, and as text."""
+    ranges: list[tuple[Any, Any]] = [(prefix, prefix + "\U0010ffff")]
+    digits = prefix.replace("-", "").lower()
+    if 0 < len(digits) <= 32 and all(c in "0123456789abcdef" for c in digits):
+        ranges.append((bytes.fromhex(digits.ljust(32, "0")), bytes.fromhex(digits.ljust(32, "f")) + b"\0"))
+    return ranges

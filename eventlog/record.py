@@ -1,0 +1,189 @@
+"""The words of the log as types. Pure: no clock, no I/O, no CrewAI.
+
+An event is stored as a *header* (who, when, where in the call tree) and a *payload*: a JSON
+object in UTF-8. Inside a payload an object whose keys begin with ``$`` is a tag (see
+``codec.py``); ``{"$content": HASH}`` stands for a large value that is kept once in the
+``contents`` table, ``{"$content": HASH, "n": 12}`` for a conversation of twelve messages.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+MAIN_BRANCH = "main"
+"""Name of the branch every run begins with."""
+
+OWN_PREFIX = "eventlog."
+"""Types of the library's own events begin with this."""
+
+ExecutionKind = Literal["crew", "flow", "agent", "task"]
+"""What a kickoff ran."""
+
+
+class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One event exactly as the log holds it: large values of the payload are still references."""
+
+    seq: int
+    """Position in the log; strictly increasing, never reused."""
+    event_id: str
+    """CrewAI's id of the event (a UUID), or the one the caller gave."""
+    type: str
+    """Event type as CrewAI spells it, e.g. ``"task_completed"``; ours begin with ``eventlog.``."""
+    at_ns: int
+    """When it was emitted: nanoseconds since the Unix epoch, UTC."""
+    run: str | None
+    """Name of the run it belongs to; ``None`` when it belongs to none."""
+    branch: str
+    """Name of the branch it was appended to."""
+    parent_event_id: str | None = None
+    """The scope it was emitted in."""
+    previous_event_id: str | None = None
+    """The event emitted before it in the same context."""
+    triggered_by_event_id: str | None = None
+    """The event that caused it (flow listeners)."""
+    started_event_id: str | None = None
+    """For an ending event: the one that opened the scope."""
+    emission_sequence: int | None = None
+    """CrewAI's own counter: data, never order; it repeats."""
+    task_id: str | None = None
+    task_name: str | None = None
+    agent_id: str | None = None
+    agent_role: str | None = None
+    path: str = ""
+    """Logical path of the scope, the same in every process, e.g. ``/crew:3f2a#0/task:9c1b#0``."""
+    flags: int = 0
+    """Bit set of ``FLAG_*``."""
+    payload: bytes = b"{}"
+    """JSON object, UTF-8; large values are references."""
+
+
+FLAG_REDACTED = 1
+"""Redaction changed the payload or a value it refers to."""
+FLAG_PLACEHOLDER = 2
+"""A value could not be encoded; a tagged placeholder stands in its place."""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One event for the reader: the payload decoded, every reference resolved."""
+
+    seq: int
+    event_id: str
+    type: str
+    at_ns: int
+    run: str | None
+    branch: str
+    parent_event_id: str | None = None
+    previous_event_id: str | None = None
+    triggered_by_event_id: str | None = None
+    started_event_id: str | None = None
+    emission_sequence: int | None = None
+    task_id: str | None = None
+    task_name: str | None = None
+    agent_id: str | None = None
+    agent_role: str | None = None
+    path: str = ""
+    flags: int = 0
+    payload: dict[str, Any] = {}
+    """The decoded mapping; valid after the log is closed."""
+
+
+class ExecutionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One kickoff as the log's index knows it."""
+
+    path: str
+    parent: str | None
+    """Path of the execution it ran inside; ``None`` for a root."""
+    kind: ExecutionKind
+    name: str
+    key: str
+    """Definition key: CrewAI's ``crew.key``/``task.key``/``agent.key``, or the flow's class."""
+    status: str
+    """``running``, ``completed``, ``failed``, ``paused`` or ``interrupted``."""
+    inputs_hash: str
+    started_seq: int
+    ended_seq: int | None
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the list of runs."""
+
+    run: str
+    status: str
+    """Status of the last root execution; ``interrupted`` when it did not end and its owner is gone."""
+    kind: ExecutionKind | None
+    name: str
+    events: int
+    branches: int
+    executions: int
+    started_at_ns: int | None
+    updated_at_ns: int | None
+    attribution: str
+    """``named`` by the user, ``minted`` by the listener, or ``guessed``."""
+
+
+class BranchInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A named line of history inside a run."""
+
+    run: str
+    branch: str
+    parent: str | None
+    """The branch it was forked from."""
+    fork_seq: int | None
+    """Cursor on the parent, inclusive, at which it begins."""
+    last_seq: int
+    """Its newest event, its own or inherited; 0 when there is none."""
+    events: int
+    """Events of its own."""
+
+
+class NewExecution(msgspec.Struct, frozen=True, kw_only=True):
+    """What the root event of a kickoff tells the index of executions."""
+
+    kind: ExecutionKind
+    name: str
+    key: str
+    inputs_hash: str
+    parent: tuple[str, ...] | None
+    """Path of the enclosing execution."""
+
+
+class NewEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An event on its way to the log: everything encoded, nothing live."""
+
+    type: str
+    event_id: str
+    at_ns: int
+    payload: bytes
+    run: str = ""
+    """Name of the run; empty for none. A run that is new is made with its first event."""
+    branch: str = MAIN_BRANCH
+    attribution: str = "named"
+    """How a run that this event makes got its name: ``named``, ``minted`` or ``guessed``."""
+    type_class: str = ""
+    """``module:Qualname`` of the event's class, kept for classes users define."""
+    parent_event_id: str | None = None
+    previous_event_id: str | None = None
+    triggered_by_event_id: str | None = None
+    started_event_id: str | None = None
+    emission_sequence: int | None = None
+    task: tuple[str, str] | None = None
+    """Id and name."""
+    agent: tuple[str, str] | None = None
+    """Id and role."""
+    path: tuple[str, ...] = ()
+    flags: int = 0
+    contents: list[Any] = []
+    """``contents.NewContent`` this event is the first to mention."""
+    opens: NewExecution | None = None
+    """Set on the root event of a kickoff."""
+    closes: tuple[tuple[str, ...], str] | None = None
+    """Path and new status of the execution this event ends."""
+    releases: bool = False
+    """With this event nothing of the run goes on in this process."""
+
+
+def join_path(labels: tuple[str, ...]) -> str:
+    """Return a logical path as text: ``("crew:3f#0", "llm#1")`` → ``/crew:3f#0/llm#1``."""
+    return "".join("/" + label for label in labels)

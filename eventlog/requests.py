@@ -1,0 +1,40 @@
+"""Name a request to a language model so that the same request has the same name tomorrow. Pure.
+
+Only what the model sees counts (role, content, tool calls, names), after redaction, with
+UUIDs and timestamps put to sleep: they are new in every process and change no meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+MESSAGE_KEYS = ("role", "content", "tool_calls", "name", "tool_call_id")
+"""What of a message the model sees."""
+
+_VOLATILE = re.compile(
+    rb"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
+    rb"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?"
+)
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def normalise(data: bytes) -> bytes:
+    """Return ``data`` with every UUID and timestamp replaced by one placeholder."""
+    return _VOLATILE.sub(b"~", data)
+
+
+def message_hash(parent: bytes, tree: Any) -> bytes:
+    """Return the hash of a conversation that goes on with the encoded message ``tree``."""
+    if isinstance(tree, dict):
+        tree = {k: tree[k] for k in MESSAGE_KEYS if tree.get(k) is not None}
+    return blake2b(parent + normalise(_encode(tree)), digest_size=16).digest()
+
+
+def request_hash(conversation: bytes, facts: Iterable[Any]) -> str:
+    """Return the name of a request: its conversation and other facts (tools, model, response model)."""
+    return blake2b(conversation + normalise(_encode(list(facts))), digest_size=12).hexdigest()

@@ -1,0 +1,77 @@
+"""A run: capture what happens inside a ``with`` block under a name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from eventlog.errors import EventLogError
+
+if TYPE_CHECKING:
+    from eventlog.capture.homes import Home
+    from eventlog.log import Log
+    from eventlog.record import Event
+    from eventlog.replay.state import RunState
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Run:
+    """A named piece of work in a log. Made by ``log.run(name)``."""
+
+    def __init__(self, log: Log, name: str, branch: str) -> None:
+        """Nothing is captured before the run is entered."""
+        if not name:
+            text = "a run needs a name"
+            raise EventLogError(text)
+        self.log, self.name, self.branch = log, log.writer.encoder.text(name), branch
+        self._entered: list[tuple[Home, Any]] = []
+
+    def __enter__(self) -> Run:
+        """Capture what happens inside, in this context, its tasks and threads that inherit it.
+
+        Raises:
+            BranchNotFoundError: the run has no such branch.
+            AppendError: the file cannot be written.
+        """
+        writer = self.log.writer
+        home = writer.enter_run(self.name, self.branch)
+        self._entered.append((home, writer.recorder.homes.enter(home)))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Capture no more; everything so far is committed. Never raises into the block's own exception."""
+        home, token = self._entered.pop()
+        writer = self.log.writer
+        writer.recorder.homes.leave(home, token)
+        try:
+            writer.leave_run(home)
+        except EventLogError:
+            if exc[0] is None:
+                raise
+
+    def bind(self, function: F) -> F:
+        """Return ``function`` as one that belongs to this run in whatever thread it is called.
+
+        A raw ``threading.Thread`` does not inherit the context; CrewAI's own threads do.
+        """
+
+        @functools.wraps(function)
+        def bound(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
+
+        return bound  # type: ignore[return-value]
+
+    def append(self, event_type: str, payload: Mapping[str, Any] | None = None, **options: Any) -> int:
+        """Append an event of your own to this run; see ``Log.append``."""
+        return self.log.append(event_type, payload, run=self.name, branch=self.branch, **options)
+
+    def events(self, **options: Any) -> Iterator[Event]:
+        """Yield this run's events; see ``Log.events``."""
+        return self.log.events(self.name, self.branch, **options)
+
+    def state(self, to: str | int | None = None) -> RunState:
+        """Return this run's state at a cursor, by default now; see ``Log.state``."""
+        return self.log.state(self.name, branch=self.branch, to=to)

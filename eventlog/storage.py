@@ -1,0 +1,198 @@
+"""Open a file as a log: connections, their settings, transactions. Knows SQLite, not events."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from eventlog import errors
+from eventlog.logger import Logger
+from eventlog.schema import APPLICATION_ID, FORMAT, expected_objects, migrate, stored_objects
+
+BUSY_S = 5.0
+"""How long a statement waits for another process's lock."""
+PAGE_BYTES = 8192
+"""Bigger pages make batches faster, smaller ones single commits; measured in ``benchmarks``."""
+SQLITE_MIN = (3, 38)
+"""STRICT tables (3.37) and JSON built in (3.38)."""
+
+Synchronous = Literal["NORMAL", "FULL"]
+log = Logger(__name__)
+
+
+def open_writer(path: Path, synchronous: Synchronous = "NORMAL") -> sqlite3.Connection:
+    """Return a connection that may append; makes the file, or brings an older format up to date.
+
+    Raises:
+        LogOpenError: one of its kinds; the file was not changed then.
+    """
+    _check_sqlite(path)
+    with _translated(path):
+        _create_private(path)
+        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
+            _identify(db, path)
+            _prepare_writer(db, synchronous)
+            _bring_up_to_date(db, path)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Return a connection that cannot write: the bytes of the file stay as they are.
+
+    Raises:
+        LogNotFoundError: there is no file.
+        LogOpenError: it cannot be read as a log.
+    """
+    _check_sqlite(path)
+    if not path.exists():
+        raise errors.LogNotFoundError(str(path))
+    with _translated(path):
+        db = _connect_read_only(path)
+        try:
+            _guard_schema(db)
+            if _identify(db, path) == 0:
+                raise errors.NotAnEventLogError(str(path), "the file is empty")
+            _require_our_objects(db, path, strict=False)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Generator[None]:
+    """Commit all of the block, or none of it.
+
+    ``IMMEDIATE`` takes the write lock up front: a deferred transaction that reads first can
+    fail to upgrade later, and no busy timeout helps then.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:  # KeyboardInterrupt must not commit half a batch
+        if db.in_transaction:  # SQLite may already have rolled back by itself
+            db.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def _translated(path: Path) -> Generator[None]:
+    """Turn what SQLite and the system say while opening into our errors."""
+    try:
+        yield
+    except sqlite3.DatabaseError as e:
+        text = str(e)
+        if "not a database" in text:
+            raise errors.NotAnEventLogError(str(path), "not an SQLite database") from e
+        if "malformed" in text or "corrupt" in text:
+            raise errors.LogDamagedError(str(path), text) from e
+        if "readonly" in text or "read-only" in text or "full" in text:
+            raise errors.LogUnwritableError(str(path), text) from e
+        raise errors.LogOpenError(str(path), text) from e
+    except OSError as e:
+        raise errors.LogUnwritableError(str(path), e.strerror or str(e)) from e
+
+
+def _check_sqlite(path: Path) -> None:
+    """Old libraries lack STRICT tables and JSON."""
+    if sqlite3.sqlite_version_info < SQLITE_MIN:
+        raise errors.LogOpenError(str(path), f"SQLite {sqlite3.sqlite_version} is older than 3.38")
+
+
+def _create_private(path: Path) -> None:
+    """Make an empty file only its owner can read (prompts are private); SQLite gives -wal and -shm the same mode."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        os.close(os.open(path, os.O_RDWR))  # a read-only file is told here, before anything is tried
+
+
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    """Open without the right to write; a closed log in a read-only folder has no WAL and needs none."""
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    try:
+        db = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except sqlite3.OperationalError:
+        if os.path.exists(f"{path}-wal"):  # noqa: PTH110 - the name is a string
+            raise
+        db = sqlite3.connect(uri + "&immutable=1", uri=True, isolation_level=None, check_same_thread=False)
+    return db
+
+
+def _identify(db: sqlite3.Connection, path: Path) -> int:
+    """Return the format of the file, 0 for an empty one; refuse what is not ours before changing anything."""
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+    if application == 0 and version == 0 and empty:
+        return 0
+    if application != APPLICATION_ID:
+        raise errors.NotAnEventLogError(str(path), "an SQLite database of another program")
+    if version > FORMAT:
+        raise errors.FormatTooNewError(str(path), f"format {version}, this version knows {FORMAT}")
+    return version
+
+
+def _guard_schema(db: sqlite3.Connection) -> None:
+    """A file from elsewhere may carry triggers and views: they must not call functions of ours."""
+    db.execute("PRAGMA trusted_schema = OFF")
+
+
+def _prepare_writer(db: sqlite3.Connection, synchronous: Synchronous) -> None:
+    """Settings of a connection that appends, each for a reason."""
+    db.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # takes effect only while the file is empty
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # so that compaction can give space back; same
+    _set_wal(db)  # readers never block the writer, one fsync per commit instead of two
+    db.execute(f"PRAGMA synchronous = {synchronous}")  # NORMAL survives a kill, FULL also power loss
+    db.execute("PRAGMA wal_autocheckpoint = 1000")  # larger stalls longer: 9 ms here, 32 ms at 4,000
+    db.execute("PRAGMA foreign_keys = OFF")  # checked by verify; the append path pays for no look-ups
+    db.execute("PRAGMA cell_size_check = ON")  # damage is told instead of spread
+    _guard_schema(db)
+
+
+def _set_wal(db: sqlite3.Connection) -> None:
+    """Switch to WAL; the switch ignores the busy timeout when processes race to make a file."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        except sqlite3.OperationalError as e:
+            if "locked" not in str(e) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+            continue
+        if mode != "wal":
+            log.warning("wal_unavailable", mode=mode, hint="WAL needs a local disk; network file systems lose data")
+        return
+
+
+def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
+    """Migrate if needed, under the write lock, then insist that everything is as we make it."""
+    if _identify(db, path) < FORMAT:
+        with transaction(db):
+            if _identify(db, path) < FORMAT:  # another process may have been quicker
+                migrate(db)
+    _require_our_objects(db, path, strict=True)
+
+
+def _require_our_objects(db: sqlite3.Connection, path: Path, *, strict: bool) -> None:
+    """Refuse a file whose tables, triggers or views are not ours; readers tolerate additional ones."""
+    found, expected = stored_objects(db), expected_objects()
+    wrong = sorted(n for n in expected if found.get(n) != expected[n])
+    if strict:
+        wrong += sorted(set(found) - set(expected))
+    if wrong:
+        raise errors.NotAnEventLogError(str(path), f"{wrong[0]} differs from what this library makes")

@@ -1,0 +1,210 @@
+"""Everything that writes to one file in this process: shared by all ``Log`` objects and listeners on it."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import msgspec
+
+from eventlog import pipeline
+from eventlog.codec import Encoder
+from eventlog.logger import Logger
+from eventlog.pipeline import Durability, Pipeline
+from eventlog.read import Reader
+from eventlog.redact import Redaction
+from eventlog.replay.snapshots import SNAPSHOT_ON, Snapshotter
+from eventlog.storage import open_writer
+
+if TYPE_CHECKING:
+    from eventlog.capture.homes import Home
+    from eventlog.capture.recorder import Recorder
+
+log = Logger(__name__)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How a process writes to a log."""
+
+    durability: Durability = "commit"
+    """``commit``: on disk, safe from a kill, before ``emit`` returns. ``fsync``: safe from power loss too.
+    ``batch``: at most ``batch_ms`` are lost on a kill."""
+    batch_ms: float = 20
+    """Milliseconds an event of ``batch`` mode may wait for its commit."""
+    redaction: Redaction = Redaction()
+    snapshot_on: Collection[str] = SNAPSHOT_ON
+    """Event types that make a checkpoint; ``"*"`` for all."""
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to the events of this process."""
+
+    path: str
+    durability: str
+    capture_mode: str
+    """``tap``: every event; ``handlers``: the fallback, which misses some; ``off``."""
+    captured: int
+    """Events of CrewAI's bus that were taken."""
+    committed: int
+    """Events that are in the file, our own included."""
+    failed: int
+    """Events that were lost: dropped while the file could not be written, or errors of ours."""
+    queued: int
+    placeholders: int
+    """Events in which a tag stands for a value that could not be encoded."""
+    redacted: int
+    """Events from which a secret was taken."""
+    degraded: str | None
+    """Why the file cannot be written at the moment."""
+    last_error: str | None
+
+
+class Writer:
+    """The pipeline, the encoder, the recorder and the snapshots of one file."""
+
+    def __init__(self, path: Path, options: Options) -> None:
+        """Open the file for appending.
+
+        Raises:
+            LogOpenError: the file cannot be used.
+        """
+        self.path, self.options = path, options
+        synchronous = "FULL" if options.durability == "fsync" else "NORMAL"
+        self.encoder = Encoder(options.redaction.redactor())
+        self.pipeline = Pipeline(lambda: open_writer(path, synchronous), options.durability, options.batch_ms)
+        self.snapshots = Snapshotter(lambda: Reader(path), self._store_snapshot, options.snapshot_on)
+        self._recorder: Recorder | None = None
+        self._homes: dict[tuple[str, str], tuple[Home, int]] = {}
+        self._lock = threading.RLock()
+        self.users = 0
+
+    # -- capture --------------------------------------------------------------------------------
+
+    @property
+    def recorder(self) -> Recorder:
+        """The recorder of this file; the first use imports CrewAI."""
+        if self._recorder is None:
+            from eventlog.capture.recorder import Recorder  # noqa: PLC0415 - imports CrewAI
+            from eventlog.capture.secrets import environment_secrets  # noqa: PLC0415
+
+            self.encoder.redactor.learn_all(environment_secrets())
+            self._recorder = Recorder(self.pipeline, self.encoder, _mint)
+            self._recorder.on_committed = self.snapshots.appended
+        return self._recorder
+
+    def enter_run(self, run: str, branch: str) -> Home:
+        """Open a run for capture; the same run opened twice in this process is one home.
+
+        Raises:
+            BranchNotFoundError: the run has no such branch.
+            AppendError: the file cannot be written.
+        """
+        from eventlog.capture.homes import Home  # noqa: PLC0415 - imports CrewAI
+
+        with self._lock:
+            home, uses = self._homes.get((run, branch), (None, 0))
+            if home is None:
+                self.pipeline.run_exclusively(lambda appender: appender.open_run(run, branch))
+                reader = Reader(self.path)
+                counters = reader.root_labels(reader.branch_id(run, branch))
+                reader.close()
+                home = Home(run, branch, "named", counters)
+            self._homes[run, branch] = (home, uses + 1)
+            self.recorder.start()
+            return home
+
+    def leave_run(self, home: Home) -> None:
+        """Undo ``enter_run``; the last one says that nobody has the run open."""
+        key = (home.run, home.branch)
+        with self._lock:
+            _, uses = self._homes[key]
+            if uses > 1:
+                self._homes[key] = (home, uses - 1)
+                return
+            del self._homes[key]
+            if not self._homes:
+                self.recorder.pause_if_idle()
+        self.pipeline.flush(timeout_s=5.0)
+        self.pipeline.run_exclusively(lambda appender: appender.release_run(home.run))
+
+    # -- state ------------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """Return counts and troubles."""
+        recorder, line = self._recorder, self.pipeline
+        return Status(
+            path=str(self.path),
+            durability=line.durability,
+            capture_mode=recorder.mode if recorder else "off",
+            captured=recorder.captured if recorder else 0,
+            committed=line.committed,
+            failed=line.dropped + (recorder.errors if recorder else 0),
+            queued=sum(len(item.events) for item in list(line._queue)),  # noqa: SLF001
+            placeholders=recorder.placeholders if recorder else 0,
+            redacted=recorder.redacted if recorder else 0,
+            degraded=line.degraded,
+            last_error=line.last_error or (recorder.last_error if recorder else None),
+        )
+
+    def _store_snapshot(self, row: tuple[Any, ...]) -> None:
+        """Write a snapshot between the appends."""
+        self.pipeline.run_exclusively(lambda appender: appender.write_snapshot(row))
+
+    def close(self) -> None:
+        """Stop capturing, write everything, close the file."""
+        if self._recorder is not None:
+            self._recorder.stop()
+        self.pipeline.flush(timeout_s=5.0)
+        self.snapshots.close()
+        self.pipeline.close()
+
+
+def _mint(attribution: str) -> Home:
+    """Return the home of a new run, named by the clock; its row is made with its first event."""
+    from eventlog.capture.homes import Home  # noqa: PLC0415
+
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    return Home(f"run-{stamp}-{uuid4().hex[:6]}", "main", attribution, {})
+
+
+_writers: dict[str, Writer] = {}
+_writers_lock = threading.RLock()
+
+
+def acquire(path: Path, options: Options) -> Writer:
+    """Return the writer of a file, made if this process has none; give it back with ``release``.
+
+    Raises:
+        LogOpenError: the file cannot be used.
+    """
+    with _writers_lock:
+        key = str(path.resolve())
+        writer = _writers.get(key)
+        if writer is None:
+            writer = _writers[key] = Writer(path, options)
+        elif writer.options.durability != options.durability:
+            log.warning("durability_kept", path=key, open_with=writer.options.durability, asked=options.durability)
+        writer.users += 1
+        return writer
+
+
+def release(writer: Writer) -> None:
+    """Give a writer back; the last user closes it."""
+    with _writers_lock:
+        writer.users -= 1
+        if writer.users == 0:
+            _writers.pop(str(writer.path.resolve()), None)
+            writer.close()
+
+
+def _at_exit() -> None:
+    """Everything captured so far goes to disk; what is emitted even later is written at once."""
+    pipeline.leave_quietly()
+
+
+atexit.register(_at_exit)

@@ -1,0 +1,121 @@
+"""What every scenario is made of: a counted outside world, and the scenario itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from crewai import Agent, Crew, Task
+from crewai.core.providers.human_input import SyncHumanInputProvider
+from crewai.flow.flow import Flow
+from crewai.tools import BaseTool, tool
+from pydantic import BaseModel
+
+from eventlog.testing import ScriptedLLM
+
+
+def saw(role: str) -> str:
+    """Return a pattern of what an echoing LLM answers an agent of that role: a digest of its prompt."""
+    return rf"{role} saw [0-9a-f]{{10}}"
+
+
+class World:
+    """The outside a scenario touches. Every touch is counted, so that a test can ask for none."""
+
+    def __init__(self, llm_class: type[ScriptedLLM] = ScriptedLLM, **llm_options: Any) -> None:
+        """``llm_options`` overrule what the scenario gives its LLMs, e.g. ``silent=True``."""
+        self.llm_class, self.llm_options = llm_class, llm_options
+        self.llms: list[ScriptedLLM] = []
+        self.tool_runs: list[str] = []
+        """Argument of every real run of the tool ``lookup``."""
+        self.questions: list[str] = []
+        """Every question a person was really asked."""
+
+    def llm(self, **options: Any) -> ScriptedLLM:
+        """Return a new LLM of this world."""
+        self.llms.append(self.llm_class(**{**options, **self.llm_options}))
+        return self.llms[-1]
+
+    @property
+    def llm_calls(self) -> int:
+        """Real calls of all LLMs."""
+        return sum(len(llm.calls) for llm in self.llms)
+
+    @property
+    def token_counts(self) -> int:
+        """Real token counts of all LLMs."""
+        return sum(llm.token_counts for llm in self.llms)
+
+    def lookup(self) -> BaseTool:
+        """Return an ordinary tool whose runs are counted here."""
+        runs = self.tool_runs
+
+        @tool("lookup")
+        def lookup(q: str) -> str:
+            """Look up a fact."""
+            runs.append(q)
+            return f"fact about {q}"
+
+        return lookup
+
+    def agent(self, role: str = "Writer", **options: Any) -> Agent:
+        """Return an agent; unless told otherwise with an echoing LLM and without tools."""
+        options.setdefault("llm", None)
+        options["llm"] = options["llm"] or self.llm()
+        return Agent(role=role, goal="Write well", backstory="An expert.", **options)
+
+    def person(self, *answers: str) -> Person:
+        """Return a person who gives these answers, then accepts."""
+        return Person(self, answers)
+
+
+class Person(SyncHumanInputProvider):
+    """Answers what CrewAI asks a person: feedback to a task, and ``flow.ask()``."""
+
+    def __init__(self, world: World, answers: tuple[str, ...]) -> None:
+        """Keep the answers in the order they will be given."""
+        self.world, self.answers = world, list(answers)
+
+    def request_input(self, message: str, flow: object, metadata: object = None) -> str:
+        """Answer ``flow.ask(message)``."""
+        self.world.questions.append(message)
+        return self.answers.pop(0) if self.answers else ""
+
+    def _prompt_input(self, crew: object) -> str:  # type: ignore[override]
+        """Give feedback where the base class reads a line from the terminal."""
+        return self.request_input("feedback", crew)
+
+    async def _prompt_input_async(self, crew: object) -> str:  # type: ignore[override]
+        """Give feedback where the base class reads a line from the terminal."""
+        return self.request_input("feedback", crew)
+
+
+@dataclass(kw_only=True)
+class Scenario:
+    """One way of using CrewAI: fresh objects, how to run them, and what must come out."""
+
+    world: World
+    subject: Crew | Flow[Any] | Agent | Task | ScriptedLLM
+    """The object that is run."""
+    start: Callable[[], Any]
+    """Runs it once and returns what CrewAI returns."""
+    outputs: list[str]
+    """Regular expressions, one per text of the result; see ``texts``."""
+    llm_calls: int
+    tool_runs: int = 0
+    questions: int = 0
+    inputs: Any = None
+    """Inputs of the kickoff, a list of them for the for_each kinds, or the messages of an agent."""
+    raises: type[Exception] | None = None
+    """What running it raises."""
+    name: str = field(default="", init=False)
+
+
+def texts(result: Any) -> list[str]:
+    """Return the texts in whatever a kickoff returned."""
+    if isinstance(result, list):
+        return [text for item in result for text in texts(item)]
+    if isinstance(result, BaseModel) and hasattr(result, "raw"):
+        return [str(result.raw)]
+    return [result.model_dump_json() if isinstance(result, BaseModel) else str(result)]
