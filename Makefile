@@ -24,8 +24,8 @@ test: $(STAMP) ## Run the tests and hold the coverage floor; ARGS go to pytest
 	@$(BIN)/python -m pytest -q --cov --cov-report=term $(ARGS)
 
 check: $(STAMP) ## Check format, lint, types and layers
-	@$(BIN)/ruff format --quiet --check . || { echo "not formatted: run make format" >&2; exit 1; }
-	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check --output-format=concise . || { echo "run: make format" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet --output-format=concise .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 

@@ -32,7 +32,8 @@ _INSERT_EVENT = (
     " emission, task, agent, path, flags, payload, digest) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 _INSERT_CONTENT = (
-    "INSERT INTO contents (hash, kind, parent, body) VALUES (?, ?, (SELECT id FROM contents WHERE hash = ?), ?)"
+    "INSERT INTO contents (hash, kind, parent, text, body) VALUES (?, ?,"
+    " (SELECT id FROM contents WHERE hash = ?), (SELECT id FROM contents WHERE hash = ?), ?)"
     " ON CONFLICT (hash) DO NOTHING"
 )
 _LAST_SEQ = "SELECT max(value, coalesce((SELECT max(seq) FROM events), 0)) FROM meta WHERE key = 'last_seq'"
@@ -123,7 +124,7 @@ class Appender:
     def _insert(self, event: NewEvent) -> int:
         """Store one event with its contents and return its seq."""
         for content in event.contents:
-            self.db.execute(_INSERT_CONTENT, (content.hash, content.kind, content.parent, content.body))
+            self.db.execute(_INSERT_CONTENT, (content.hash, content.kind, content.parent, content.text, content.body))
         seq = self._last_seq + 1
         run, branch = self._branch_ids(event)
         row = self._row(seq, run, branch, event)

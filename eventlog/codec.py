@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 
 from eventlog.contents import TEXT_CHARS_MIN, ContentIndex, Conversation, NewContent, Node, content_hash
+from eventlog.messages import common_prefix, comparable, opening
 from eventlog.record import FLAG_PLACEHOLDER, FLAG_REDACTED
 from eventlog.redact import Redactor, marker
 from eventlog.requests import message_hash, request_hash
@@ -45,12 +46,6 @@ class AsContent(msgspec.Struct, gc=False):
     """A value to keep among the contents however small it is."""
 
     value: Any
-
-
-class AsIs(msgspec.Struct, gc=False):
-    """A tree that is encoded already."""
-
-    tree: Any
 
 
 class Request(msgspec.Struct, gc=False):
@@ -100,11 +95,29 @@ class Encoder:
             clean = True
         return Encoded(data, work.contents, work.flags, work.publish, work.epoch)
 
-    def encode_request(self, request: Request) -> Encoding:
-        """Return the encoding of a request; its ``fields`` go into the exchange when the call is over."""
+    def request_name(self, request: Request) -> str:
+        """Return the name of a request to a model: the same tomorrow, for the same words (``requests.py``)."""
+        key = (request.model, *opening(request.messages))
+        known, hashes = self.index.requests.get(key) or ([], [])
+        keep = common_prefix(known, request.messages)
+        known, hashes = known[:keep], hashes[:keep]
+        for message in request.messages[keep:]:
+            hashes.append(message_hash(hashes[-1] if hashes else b"", self.inline(message)))
+            known.append(comparable(message))
+        self.index.requests.put(key, (known, hashes), 100 + 200 * len(request.messages))
+        facts = (self.inline(request.tools), request.model, request.response_model)
+        return request_hash(hashes[-1] if hashes else b"", facts)
+
+    def inline(self, value: Any) -> Any:
+        """Return the tree of a value with every text in its place, without secrets; nothing of it is stored."""
         work = Encoding(self, clean=False)
-        work.fields = work.request(request)
-        return work
+        work.inline = True
+        tree = work.value(value)
+        if self.redactor.suspicious(dump_json(tree)):
+            work = Encoding(self, clean=True)
+            work.inline = True
+            tree = work.value(value)
+        return tree
 
     def text(self, text: str) -> str:
         """Return a header's text without secrets."""
@@ -128,8 +141,8 @@ class Encoding:
         self._ancestors: set[int] = set()
         self._texts: list[tuple[str, str, int]] = []
         self._conversations: list[tuple[Any, Conversation]] = []
-        self.fields: dict[str, Any] = {}
-        """Of a request: see ``Encoder.encode_request``."""
+        self.inline = False
+        """Long texts stay where they are: nothing of this pass is stored."""
 
     def publish(self) -> None:
         """Make this pass's contents known to later ones."""
@@ -157,7 +170,7 @@ class Encoding:
             if not self._secret and self._redactor.is_secret_key(key):
                 return self.secret(value, depth)
             if key == "messages" and type(value) is list and value and type(value[0]) is dict and "role" in value[0]:
-                return self.conversation(value, depth)[0]
+                return self.conversation(value, depth)
         return self.value(value, depth)
 
     def value(self, value: Any, depth: int = 1) -> Any:
@@ -176,8 +189,6 @@ class Encoding:
                 return self.placeholder("$deep", value)
             if cls is dict:
                 return self.nested(value, self.mapping, depth)
-            if cls is AsIs:
-                return value.tree
             if cls is AsContent:
                 return self.as_content(value.value, depth)
             if cls is list:
@@ -266,6 +277,8 @@ class Encoding:
     def long(self, text: str) -> Any:
         """Return the reference to a long text, which is scanned and hashed once."""
         known = self._index.texts.get(text)
+        if self.inline:
+            return text if known is not None and not known[1] else self.new_text(text)
         if known is None:
             known = next((entry[1:] for entry in self._texts if entry[0] is text), None)
         if known is None:
@@ -284,7 +297,7 @@ class Encoding:
             body = self._redactor.clean(text)
             flags = FLAG_REDACTED if body is not text else 0
         self.flags |= flags
-        if len(body) < TEXT_CHARS_MIN:
+        if self.inline or len(body) < TEXT_CHARS_MIN:
             return body
         if len(body) > TEXT_CHARS_MAX:
             return self.placeholder("$large", body, chars=str(len(body)), head=body[:4000])
@@ -292,12 +305,20 @@ class Encoding:
         self._texts.append((text, name, flags))
         return {"$content": name}
 
-    def content(self, kind: str, body: str, parent: str | None = None) -> str:
+    def link(self, body: bytes, tree: Any, parent: str | None) -> str:
+        """Remember one message of a chain; a long ``content`` is a column, not part of the body."""
+        text = tree.get("content") if type(tree) is dict else None
+        if type(text) is dict and text.keys() == {"$content"}:
+            body = dump_json({k: v for k, v in tree.items() if k != "content"})
+            return self.content("message", body.decode(), parent, text["$content"])
+        return self.content("message", body.decode(), parent)
+
+    def content(self, kind: str, body: str, parent: str | None = None, text: str | None = None) -> str:
         """Remember a body to store and return its hash. NUL cannot stand in SQLite's text, so it goes as JSON."""
         if kind == "json" and "\0" in body:
             body = dump_json(body).decode()
-        name = content_hash(kind, body.encode(), parent or "")
-        self.contents.append(NewContent(name, kind, body, parent))
+        name = content_hash(kind, body.encode(), parent, text)
+        self.contents.append(NewContent(name, kind, body, parent, text))
         return name
 
     def as_content(self, value: Any, depth: int) -> dict[str, str]:
@@ -308,19 +329,6 @@ class Encoding:
             body = dump_json(self.value(value, depth))
             self._clean = False
         return {"$content": self.content("json", body.decode())}
-
-    def request(self, request: Request) -> dict[str, Any]:
-        """Return the messages of a request by reference, and the name of the whole request."""
-        messages, conversation = self.conversation(request.messages or [{}], lane="exact")
-        tools = self.as_content(request.tools, 1) if request.tools else None
-        facts = (tools, request.model, request.response_model)
-        return {
-            "request": request_hash(conversation, facts),
-            "model": request.model,
-            "messages": AsIs(messages),
-            "tools": AsIs(tools) if tools else None,
-            "response_model": request.response_model,
-        }
 
     # -- secrets --------------------------------------------------------------------------
 
@@ -344,27 +352,24 @@ class Encoding:
 
     # -- conversations --------------------------------------------------------------------
 
-    def conversation(self, messages: list[Any], depth: int = 1, *, lane: str = "") -> tuple[Any, bytes]:
-        """Return the reference to a list of messages and the hash that names it as a request.
-
-        ``lane`` keeps CrewAI's flattened copies apart from the exact messages.
-        """
+    def conversation(self, messages: list[Any], depth: int = 1) -> Any:
+        """Return the reference to a list of messages; only messages that are new are encoded."""
         if self._secret:
-            return self.sequence(messages, depth), b""
-        key = (lane, *(_opening(m) for m in messages[:2]))
+            return self.sequence(messages, depth)
+        key = opening(messages)
         known = self._index.conversations.get(key) or Conversation([], [])
-        keep = _common_prefix(known.messages, messages)
+        keep = common_prefix(known.messages, messages)
         if keep == len(messages):
             last = known.nodes[keep - 1]
         else:
             talk = Conversation(known.messages[:keep], known.nodes[:keep])
             for message in messages[keep:]:
                 talk.nodes.append(self.message(message, talk.nodes[-1] if talk.nodes else None, depth))
-                talk.messages.append(_comparable(message))
+                talk.messages.append(comparable(message))
             self._conversations.append((key, talk))
             last = talk.nodes[-1]
         self.flags |= last.flags
-        return {"$content": last.hash, "n": len(messages)}, last.request
+        return {"$content": last.hash, "n": len(messages)}
 
     def message(self, message: Any, parent: Node | None, depth: int) -> Node:
         """Encode one message as the next link of a chain."""
@@ -376,71 +381,18 @@ class Encoding:
             self._clean = True
             body = dump_json(tree := self.value(message, depth + 2))
         flags, self.flags, self._clean = self.flags, outer_flags, outer_clean
-        name = self.content("message", body.decode(), before.hash or None)
+        name = self.link(body, tree, before.hash or None)
         chars = (
             before.chars
             + len(body)
             + (sum(map(len, filter(_is_text, message.values()))) if type(message) is dict else 0)
         )
-        return Node(name, message_hash(before.request, tree), flags, chars)
+        return Node(name, flags, chars)
 
 
-_NO_MESSAGES = Node("", b"", 0, 0)
+_NO_MESSAGES = Node("", 0, 0)
 
 
 def _is_text(value: Any) -> bool:
     """Whether a value is exactly a string."""
     return type(value) is str
-
-
-def _opening(message: Any) -> Any:
-    """What of a message tells conversations apart; must be hashable."""
-    content = message.get("content") if type(message) is dict else None
-    return content if type(content) is str else None
-
-
-def _common_prefix(known: list[Any], messages: list[Any]) -> int:
-    """Return how many leading messages are known; usually all but the newest, found without a loop."""
-    limit = min(len(known), len(messages))
-    if known[:limit] == messages[:limit]:
-        return limit
-    low, high = 0, limit  # the first difference lies in [low, high)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if known[low:middle] == messages[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def _comparable(message: Any) -> Any:
-    """Return a private copy of a plain message; ``None`` (equal to no message) for anything else."""
-    if type(message) is not dict:
-        return None
-    return _copy_plain(message, 0)
-
-
-def _copy_plain(value: Any, depth: int) -> Any:
-    """Deep-copy JSON-like data; anything else becomes an object that equals nothing."""
-    cls = type(value)
-    if cls is str or value is None or cls is int or cls is float or cls is bool:
-        return value
-    if depth < DEPTH_MAX:
-        if cls is dict:
-            return {k: _copy_plain(v, depth + 1) for k, v in value.items()}
-        if cls is list:
-            return [_copy_plain(v, depth + 1) for v in value]
-    return _Unequal()
-
-
-class _Unequal:
-    """Equals nothing, not even itself."""
-
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        """Never equal: the value it stands for may have changed."""
-        return False
-
-    __hash__ = None  # type: ignore[assignment]

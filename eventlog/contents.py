@@ -4,7 +4,8 @@
 
     text      hash = H("t" + utf8)                    body = the text
     json      hash = H("j" + json)                    body = a JSON value
-    message   hash = H("m" + parent hash + json)      body = one message; parent = the messages before it
+    message   hash = H("m" + parent hash + text hash + json)
+              body = one message; parent = the messages before it; text = its ``content``, if long
 
 A conversation is named by its last message, so the k-th call of a conversation costs what
 is new in it. The known prefix is found by comparing the messages themselves (equal strings
@@ -37,9 +38,9 @@ CACHE_CHARS_MAX = 8_000_000
 """Characters of text one generation of a cache may hold alive."""
 
 
-def content_hash(kind: str, data: bytes, parent: str = "") -> str:
+def content_hash(kind: str, data: bytes, parent: str | None = None, text: str | None = None) -> str:
     """Return the name of a content: 24 characters."""
-    digest = blake2b(kind[0].encode() + parent.encode() + data, digest_size=HASH_BYTES)
+    digest = blake2b(f"{kind[0]}{parent or ''}|{text or ''}|".encode() + data, digest_size=HASH_BYTES)
     return b2a_base64(digest.digest(), newline=False).decode()
 
 
@@ -52,6 +53,8 @@ class NewContent(msgspec.Struct, frozen=True, gc=False):
     body: str
     parent: str | None = None
     """Hash of the message before this one."""
+    text: str | None = None
+    """Hash of the message's ``content``, which is then not in the body."""
 
 
 class Cache(Generic[K, V]):
@@ -92,8 +95,6 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     """A conversation up to one of its messages."""
 
     hash: str
-    request: bytes
-    """Chained hash of the normalised messages so far; names a request (see ``requests.py``)."""
     flags: int
     """``FLAG_*`` of all messages so far."""
     chars: int
@@ -114,6 +115,8 @@ class ContentIndex:
         """Start empty; ``clear()`` returns here."""
         self.texts: Cache[str, tuple[str, int]] = Cache(CACHE_CHARS_MAX)
         self.conversations: Cache[Hashable, Conversation] = Cache(CACHE_CHARS_MAX)
+        self.requests: Cache[Hashable, tuple[list[Any], list[bytes]]] = Cache(CACHE_CHARS_MAX)
+        """Messages of requests, with the chained hash up to each (see ``requests.py``)."""
         self.epoch = 0
 
     def clear(self) -> None:
@@ -121,3 +124,4 @@ class ContentIndex:
         self.epoch += 1
         self.texts.clear()
         self.conversations.clear()
+        self.requests.clear()

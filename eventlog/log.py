@@ -34,9 +34,8 @@ _RUNS = (
     " (SELECT at_ns FROM events WHERE run = r.id ORDER BY seq LIMIT 1),"
     " (SELECT at_ns FROM events WHERE branch IN (SELECT id FROM branches WHERE run = r.id) ORDER BY seq DESC LIMIT 1),"
     " root.kind, root.name, root.status"
-    " FROM runs AS r LEFT JOIN executions AS root ON root.id = (SELECT e.id FROM executions AS e"
-    "   JOIN branches AS b ON b.id = e.branch WHERE b.run = r.id AND e.parent IS NULL"
-    "   ORDER BY e.started_seq DESC LIMIT 1)"
+    " FROM runs AS r LEFT JOIN executions AS root ON root.started_seq = (SELECT max(e.started_seq) FROM executions AS e"
+    "   JOIN branches AS b ON b.id = e.branch WHERE b.run = r.id AND e.parent IS NULL)"
     " WHERE r.id > 0 ORDER BY r.id"
 )
 

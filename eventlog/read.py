@@ -30,10 +30,10 @@ _EVENTS = (
     " task, agent, path, flags, payload FROM events WHERE {where} ORDER BY seq LIMIT ?"
 )
 _CHAIN = (
-    "WITH RECURSIVE up (hash, parent, body, n) AS ("
-    " SELECT hash, parent, body, 0 FROM contents WHERE hash = ?"
-    " UNION ALL SELECT c.hash, c.parent, c.body, n + 1 FROM up JOIN contents AS c ON c.id = up.parent)"
-    " SELECT hash, body FROM up ORDER BY n"
+    "WITH RECURSIVE up (hash, parent, text, body) AS ("
+    " SELECT hash, parent, text, body FROM contents WHERE hash = ?"
+    " UNION ALL SELECT c.hash, c.parent, c.text, c.body FROM up JOIN contents AS c ON c.id = up.parent)"
+    " SELECT up.hash, up.body, text.hash FROM up LEFT JOIN contents AS text ON text.id = up.text"
 )
 
 Segment = tuple[int, int, int]
@@ -335,12 +335,13 @@ class Reader:
         with self._lock:
             tail: list[Any] = []
             start: list[Any] = []
-            for step, body in self._db.execute(_CHAIN, (name,)):
+            for step, body, text in self._db.execute(_CHAIN, (name,)):
                 known = self._chains.get(step)
                 if known is not None:
                     start = known
                     break
-                tail.append(decode_payload(body.encode()))
+                message = decode_payload(body.encode())
+                tail.append({**message, "content": {"$content": text}} if text else message)
         if not tail and not start:
             raise KeyError(name)
         messages = [*start, *reversed(tail)]

@@ -30,7 +30,7 @@ _TABLES = (
     """CREATE TABLE meta (
   key TEXT PRIMARY KEY,
   value ANY
-) STRICT""",
+) STRICT, WITHOUT ROWID""",
     """CREATE TABLE names (
   id INTEGER PRIMARY KEY,
   kind TEXT NOT NULL,   -- type | task | agent
@@ -64,7 +64,6 @@ _TABLES = (
   UNIQUE (run, name)
 ) STRICT""",
     """CREATE TABLE executions (
-  id INTEGER PRIMARY KEY,
   branch INTEGER NOT NULL REFERENCES branches (id),
   path INTEGER NOT NULL REFERENCES paths (id),
   parent INTEGER REFERENCES paths (id),
@@ -75,13 +74,14 @@ _TABLES = (
   status TEXT NOT NULL,
   started_seq INTEGER NOT NULL,
   ended_seq INTEGER,
-  UNIQUE (branch, path)
-) STRICT""",
+  PRIMARY KEY (branch, path)
+) STRICT, WITHOUT ROWID""",
     """CREATE TABLE contents (
   id INTEGER PRIMARY KEY,
   hash TEXT NOT NULL UNIQUE,
   kind TEXT NOT NULL,  -- text | json | message
   parent INTEGER,      -- the message before this one
+  text INTEGER,        -- the long "content" of a message, left out of its body
   body TEXT NOT NULL
 ) STRICT""",
     """CREATE TABLE events (
@@ -168,8 +168,7 @@ SELECT e.seq AS seq,
                      (SELECT iif(text.body IS NULL, contents.body,
                         json_set(contents.body, '$.content', text.body)) AS body
                       FROM back JOIN contents ON contents.id = back.id
-                      LEFT JOIN contents AS text ON text.kind = 'text'
-                        AND text.hash = json_extract(contents.body, '$.content."$content"')
+                      LEFT JOIN contents AS text ON text.id = contents.text
                       ORDER BY back.n DESC))))
          END
        FROM (SELECT json_tree.path AS path, json_tree.value AS value,

@@ -98,7 +98,9 @@ def _tuple(work: Encoding, value: Any, depth: int) -> Any:
 
 
 def _enum(work: Encoding, value: enum.Enum, depth: int) -> Any:
-    """An enumeration member and its value."""
+    """An enumeration member and its value; one that is a string is just that string."""
+    if isinstance(value, str):
+        return work.text(str.__str__(value.value))
     return {"$enum": class_name(type(value)), "v": work.value(value.value, depth + 1)}
 
 

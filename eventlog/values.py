@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
+from typing import Any
 
 REFS_DEPTH_MAX = 32
 """References inside resolved references are followed this far."""
@@ -140,7 +138,7 @@ def _map(node: dict[str, Any]) -> Any:
 def _key(key: Any) -> str | None:
     """Return a key as text; ``None`` for one that holds other values."""
     if isinstance(key, dict) and key:
-        read = _READERS.get(next(iter(key)))
+        read = _SCALARS.get(next(iter(key)))
         key = key if read is None else read(key)
     return None if isinstance(key, (dict, list)) else str(key)
 
@@ -162,17 +160,22 @@ def _class(qualified: str) -> str:
     return qualified.rpartition(":")[2].rpartition(".")[2]
 
 
-_READERS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "$model": _inner("fields", dict),
-    "$dataclass": _inner("fields", dict),
+_SCALARS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "$enum": lambda node: node.get("v", node),
-    "$tuple": _inner("$tuple", list),
-    "$set": _inner("$set", list),
-    "$map": _map,
     "$float": _inner("$float", str),
     "$int": _int,
     "$str": _text,
     "$error": _error,
     "$ref": _ref,
     **{name: _inner(name, str) for name in ("$datetime", "$date", "$time", "$uuid", "$path", "$decimal")},
+}
+"""Tags that may stand for the key of a mapping."""
+
+_READERS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "$model": _inner("fields", dict),
+    "$dataclass": _inner("fields", dict),
+    "$tuple": _inner("$tuple", list),
+    "$set": _inner("$set", list),
+    "$map": _map,
+    **_SCALARS,
 }

@@ -8,6 +8,7 @@ import msgspec
 
 from eventlog.record import StoredEvent
 from eventlog.replay.folding import Folding, Step, as_text, reading
+from eventlog.replay.path import last_segment
 from eventlog.replay.state import ModelUse, ToolUse
 from eventlog.replay.tokens import Tokens, add, read_usage
 
@@ -25,6 +26,8 @@ class LlmExchange(msgspec.Struct):
     model: Any = None
     usage: Any = None
     completed: Any = None
+    failed: Any = None
+    """Id of the event by which the model itself told of the answer, or of the failure."""
     error: Any = None
 
 
@@ -38,7 +41,7 @@ class ToolCall(msgspec.Struct):
 class ToolExchange(msgspec.Struct):
     """Of ``eventlog.tool_exchange``."""
 
-    tool_name: Any = None
+    tool: Any = None
     finished: Any = None
     error: Any = None
 
@@ -55,7 +58,7 @@ def _llm_failed(work: Folding, _event: StoredEvent) -> None:
 
 def _llm_exchanged(work: Folding, event: StoredEvent, payload: LlmExchange) -> None:
     """A model was called; counted here only when the model emitted no event of its own."""
-    if payload.completed is not None:
+    if payload.completed is not None or payload.failed is not None:
         return
     if payload.error is not None:
         _llm_failed(work, event)
@@ -83,10 +86,10 @@ def _tool_raised(work: Folding, _event: StoredEvent, payload: ToolCall) -> None:
     _count_tool(work, as_text(payload.tool_name), failed=True)
 
 
-def _tool_exchanged(work: Folding, _event: StoredEvent, payload: ToolExchange) -> None:
-    """A tool was run; counted here only when CrewAI emitted no event about it."""
-    if payload.finished is None:
-        _count_tool(work, as_text(payload.tool_name), failed=payload.error is not None)
+def _tool_exchanged(work: Folding, event: StoredEvent, payload: ToolExchange) -> None:
+    """A tool was run; counted here only outside a tool's scope, whose end CrewAI reports later."""
+    if payload.finished is None and not last_segment(event.path).startswith("tool["):
+        _count_tool(work, as_text(payload.tool), failed=payload.error is not None)
 
 
 def _count_tool(work: Folding, name: str, *, failed: bool) -> None:

@@ -5,7 +5,9 @@ The environment is set when pytest loads this file, which is before any test imp
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +26,7 @@ OFFLINE = {
 """What keeps CrewAI from the network and out of the user's data folder."""
 
 os.environ.update(OFFLINE)
+atexit.register(shutil.rmtree, OFFLINE["CREWAI_STORAGE_DIR"], ignore_errors=True)
 
 settings.register_profile("dev", deadline=None)
 settings.register_profile(

@@ -6,6 +6,7 @@ same program has the same definition. Credentials are taken out by the encoder.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from eventlog.codec import AsContent
@@ -21,13 +22,13 @@ VOLATILE = frozenset(
 """Fields that say how a run goes, not what runs."""
 
 
-def definition_of(source: Any, event: Any, is_execution: bool) -> dict[str, Any] | None:
+def definition_of(source: Any, event: Any, known_agents: Collection[str | None], *, is_execution: bool) -> dict[str, Any] | None:
     """Return the payload of ``eventlog.definition`` for a root event, or for an agent's first appearance.
 
     Agents are looked at again when they start: the manager of a hierarchical crew is made at run time.
     """
     if event.type == "agent_execution_started":
-        return _agent_definition(event.agent)
+        return None if read_fact(event.agent, "id") in known_agents else _agent_definition(event.agent)
     if not is_execution:
         return None
     if event.type == "crew_kickoff_started":

@@ -16,13 +16,15 @@ ORPHANS = frozenset({"default_env", "cc_env", "codex_env", "cursor_env", "flow_c
 class Home:
     """A run and branch that events go to, with what this process knows of them."""
 
-    __slots__ = ("attribution", "branch", "counters", "definitions", "open_roots", "reserved", "run")
+    __slots__ = ("agents", "attribution", "branch", "counters", "definitions", "open_roots", "reserved", "run")
 
     def __init__(self, run: str, branch: str, attribution: str, counters: dict[str, int]) -> None:
         """``counters``: how many scopes of each label stand at the top of the branch already."""
         self.run, self.branch, self.attribution = run, branch, attribution
         self.counters = counters
         self.definitions: set[bytes] = set()
+        self.agents: set[str | None] = set()
+        """Ids of agents whose definition is on record."""
         self.open_roots = 0
         self.reserved = False
         """Minted for an orphan: the next root takes it."""

@@ -2,7 +2,8 @@
 
 The exchange names the request by a hash of what was really sent (CrewAI's events flatten
 nested values to ``repr`` below depth five) and points at the ``llm_call_completed`` event
-instead of repeating its response. A model that emits no events is recorded whole.
+instead of repeating its response; a response that event does not hold exactly is added.
+A model that emits no events is recorded whole.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from crewai.llms.base_llm import BaseLLM
 from eventlog.capture.around import arguments, observed
 from eventlog.capture.hub import hub, in_boundary
 from eventlog.capture.patches import Patch
-from eventlog.codec import Encoding, Request
+from eventlog.codec import Request
 from eventlog.references import class_name
 
 CALLS = ("call", "acall")
@@ -33,23 +34,35 @@ class Call(msgspec.Struct):
     """Id of its ``llm_call_completed`` event."""
     response: Any = None
     """What that event says came back."""
+    failed: str | None = None
+    """Id of its ``llm_call_failed`` event."""
+    started: bool = False
+    """Whether it told what it was asked."""
 
 
 current_call: ContextVar[Call | None] = ContextVar("eventlog_llm_call", default=None)
 
 
 def observe(event: Any) -> None:
-    """Take note of the completion event of the call that runs in this context."""
-    if event.type == "llm_call_completed":
-        call = current_call.get()
-        if call is not None:
-            call.completed, call.response = event.event_id, event.response
+    """Take note of the events of the call that runs in this context."""
+    kind = event.type
+    if not kind.startswith("llm_call_"):
+        return
+    call = current_call.get()
+    if call is None:
+        return
+    if kind == "llm_call_completed":
+        call.completed, call.response = event.event_id, event.response
+    elif kind == "llm_call_failed":
+        call.failed = event.event_id
+    else:
+        call.started = True
 
 
 def patches() -> list[Patch]:
     """Wrap every model class there is, and have the ones to come wrapped too."""
     found = [p for cls in _subclasses(BaseLLM) for p in _patches_of(cls)]
-    return [*found, *_patches_of(BaseLLM), Patch(BaseLLM, "_wrap_call_method", _wrap_newcomers)]
+    return [*found, Patch(BaseLLM, "_wrap_call_method", _wrap_newcomers)]
 
 
 def _subclasses(cls: type) -> Iterator[type]:
@@ -65,8 +78,8 @@ def _subclasses(cls: type) -> Iterator[type]:
 
 
 def _patches_of(cls: type) -> list[Patch]:
-    """Wrap the calls a class defines itself; abstract ones do nothing by themselves."""
-    names = [n for n in CALLS if n in cls.__dict__ and cls is not BaseLLM]
+    """Wrap the calls a class defines itself. The base class counts tokens from the text alone: no boundary."""
+    names = [n for n in CALLS if n in cls.__dict__]
     out = [Patch(cls, name, _around_call) for name in names]
     if COUNT in cls.__dict__:
         out.append(Patch(cls, COUNT, _around_count))
@@ -104,14 +117,14 @@ class _Exchange:
         self._llm, self._call, self._before = llm, Call(), dict(getattr(llm, "_token_usage", {}))
         self._parent = get_current_parent_id()
         messages, model = given.get("messages"), given.get("response_model")
-        request = Request(
-            messages=messages if isinstance(messages, list) else [{"role": "user", "content": messages}],
+        self._request = Request(
+            messages=list(messages) if isinstance(messages, list) else [{"role": "user", "content": messages}],
             tools=given.get("tools"),
             model=str(getattr(llm, "model", "")),
             response_model=class_name(model) if model is not None else None,
         )
-        self._encoded: dict[int, Encoding] = {}
-        hub.each(lambda r: self._encoded.__setitem__(id(r), r.encoder.encode_request(request)))
+        self._names: dict[int, str] = {}
+        hub.each(lambda r: self._names.__setitem__(id(r), r.encoder.request_name(self._request)))
 
     def run(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make the call with this exchange as the current one."""
@@ -139,16 +152,22 @@ class _Exchange:
 
     def _append(self, recorder: Any, result: Any, error: BaseException | None) -> None:
         """Store the exchange; the response only where no event holds it exactly."""
-        call = self._call
-        encoded = self._encoded.get(id(recorder))
-        fields: dict[str, Any] = {**(encoded.fields if encoded else {}), "completed": call.completed}
-        if error is not None:
-            fields["error"] = error
-        elif call.completed is None or not _same(call.response, result):
-            fields["response"] = result
-        if call.completed is None and error is None:
+        call, request = self._call, self._request
+        fields: dict[str, Any] = {
+            "request": self._names.get(id(recorder)),
+            "model": request.model,
+            "response_model": request.response_model,
+            "completed": call.completed,
+            "failed": call.failed,
+            "error": error,
+        }
+        if not call.started:
+            fields |= {"messages": request.messages, "tools": request.tools}
+        if error is None and (call.completed is None or not _same(call.response, result)):
+            fields["response"] = {"value": result}
+        if error is None and call.completed is None:
             fields["usage"] = self._usage()
-        recorder.append_numbered("eventlog.llm_exchange", fields, self._parent, encoded)
+        recorder.append_numbered("eventlog.llm_exchange", fields, self._parent)
 
     def _usage(self) -> dict[str, int] | None:
         """Return the tokens the model's own counter gained during a call that emitted no event."""

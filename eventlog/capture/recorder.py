@@ -23,7 +23,7 @@ from eventlog.capture.hub import hub
 from eventlog.capture.samples import Samples
 from eventlog.capture.scopes import Place, Scopes
 from eventlog.capture.secrets import secrets_of
-from eventlog.codec import Encoded, Encoder, Encoding
+from eventlog.codec import Encoded, Encoder
 from eventlog.logger import Logger
 from eventlog.pipeline import Pipeline
 from eventlog.record import FLAG_PLACEHOLDER, FLAG_REDACTED, NewEvent
@@ -176,23 +176,13 @@ class Recorder:
 
     def append_own(self, event_type: str, fields: Mapping[str, Any]) -> None:
         """Store an event of our own where this context is."""
-        self._append(event_type, fields, get_parent(), None, numbered=False)
+        self._append(event_type, fields, get_parent(), numbered=False)
 
-    def append_numbered(
-        self, event_type: str, fields: Mapping[str, Any], parent: str | None = None, request: Encoding | None = None
-    ) -> None:
-        """Store an exchange as the n-th of its type in its scope; ``request`` brings contents encoded earlier."""
-        self._append(event_type, fields, parent or get_parent(), request, numbered=True)
+    def append_numbered(self, event_type: str, fields: Mapping[str, Any], parent: str | None = None) -> None:
+        """Store an exchange as the n-th of its type in its scope."""
+        self._append(event_type, fields, parent or get_parent(), numbered=True)
 
-    def _append(
-        self,
-        event_type: str,
-        fields: Mapping[str, Any],
-        parent: str | None,
-        request: Encoding | None,
-        *,
-        numbered: bool,
-    ) -> None:
+    def _append(self, event_type: str, fields: Mapping[str, Any], parent: str | None, *, numbered: bool) -> None:
         """Place, encode and hand over an event of our own."""
         scope = self.scopes.scope(parent)
         home = scope.home if scope else self.homes.find(None, event_type, is_root=False)
@@ -201,12 +191,8 @@ class Recorder:
         if numbered:
             fields = {"n": self.scopes.next_number(scope, home, event_type), **fields}
         encoded = self.encoder.encode(fields)
-        publish = [encoded.publish]
-        if request is not None:
-            encoded.contents[:0] = request.contents
-            encoded.flags |= request.flags
-            publish.append(request.publish)
-        self._hand_over([self.built(event_type, encoded, home, scope.path if scope else (), parent)], publish)
+        event = self.built(event_type, encoded, home, scope.path if scope else (), parent)
+        self._hand_over([event], [encoded.publish])
 
     def built(
         self,
@@ -238,16 +224,18 @@ class Recorder:
 
     def _definition(self, source: Any, event: Any, place: Place, publish: list[Callable[[], None]]) -> NewEvent | None:
         """Return the definition of what starts to run, unless the run has it already."""
-        fields = definition_of(source, event, place.opens is not None)
+        home = place.home
+        fields = definition_of(source, event, home.agents, is_execution=place.opens is not None)
         if fields is None:
             return None
         encoded = self.encoder.encode(fields)
-        mark = blake2b(encoded.payload, digest_size=16).digest()
-        if mark in place.home.definitions:
+        mark = blake2b(repr(place.path).encode() + encoded.payload, digest_size=16).digest()
+        if mark in home.definitions:
             return None
         publish.append(encoded.publish)
-        publish.append(lambda: place.home.definitions.add(mark))
-        return self.built("eventlog.definition", encoded, place.home, place.path, event.event_id)
+        publish.append(lambda: home.definitions.add(mark))
+        publish.append(lambda: home.agents.update(line["id"] for line in fields.get("agents", ())))
+        return self.built("eventlog.definition", encoded, home, place.path, event.event_id)
 
     def abort(self, top: str | None, keep: str | None, error: BaseException) -> None:
         """Record that the executions between two scopes died without an event of their own."""

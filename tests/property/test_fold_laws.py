@@ -12,7 +12,7 @@ from eventlog.record import StoredEvent
 from eventlog.replay.event_types import KNOWN_TYPES
 from eventlog.replay.fold import apply_event, begin_fold, fold_events
 from eventlog.replay.state import RunState, copy_state
-from eventlog.replay.values import collect_refs, plain, resolve
+from eventlog.values import collect_refs, plain, resolve
 
 NOTHING: dict[str, Any] = {}
 SEGMENTS = st.sampled_from(

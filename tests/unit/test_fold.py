@@ -388,8 +388,10 @@ def test_an_exchange_counts_only_what_crewai_did_not_report() -> None:
     history.add("eventlog.llm_exchange", model="m", completed="e1", usage={"prompt_tokens": 99})
     history.add("eventlog.llm_exchange", model="m", usage={"prompt_tokens": 1})
     history.add("eventlog.llm_exchange", model="m", error={"$error": "x:E"})
-    history.add("eventlog.tool_exchange", tool_name="search", finished="e2")
-    history.add("eventlog.tool_exchange", tool_name="search")
+    history.add("eventlog.llm_exchange", model="m", error={"$error": "x:E"}, failed="e2")
+    history.add("eventlog.tool_exchange", f"{CREW}/task[a]#0/tool[search:0]#0", tool="search")
+    history.add("eventlog.tool_exchange", f"{CREW}/task[a]#0", tool="search", finished="e2")
+    history.add("eventlog.tool_exchange", f"{CREW}/task[a]#0", tool="search")
     state = history.state()
 
     assert (state.llm.calls, state.llm.failed, state.llm.prompt_tokens) == (1, 1, 1)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from eventlog.replay import values
-from eventlog.replay.values import REFS_DEPTH_MAX, collect_refs, plain, resolve
+from eventlog import values
+from eventlog.values import REFS_DEPTH_MAX, collect_refs, plain, resolve
 
 CONTENTS: dict[str, Any] = {
     "text": "a long text",
