@@ -74,6 +74,12 @@ def write_line(text: str) -> None:
         click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
+def flush() -> None:
+    """Let whoever reads our output see it now."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
 def note(text: str) -> None:
     """Tell a person something beside the result: on stderr."""
     click.echo(harmless(text), err=True)

@@ -68,3 +68,8 @@ def seconds(nanoseconds: int) -> str:
     if value < 1:
         return f"{value * 1000:.0f} ms"
     return f"{value:.1f} s" if value < 120 else f"{value / 60:.1f} min"
+
+
+def count_of(number: int, thing: str) -> str:
+    """Return ``1 event``, ``2 events``."""
+    return f"{number} {thing}{'s' * (number != 1)}"

@@ -91,7 +91,7 @@ class Appender:
         try:
             with transaction(self.db):
                 self._catch_up()
-                if expected_seq is not None:
+                if expected_seq is not None and not self._is_stored(events[0]):
                     self._expect(events[0], expected_seq)
                 return [self._insert(event) for event in events]
         except BaseException:
@@ -113,6 +113,12 @@ class Appender:
             self._last_seq = self.db.execute(_LAST_SEQ).fetchone()[0]
             self._digests.clear()
             self._version = version
+
+    def _is_stored(self, event: NewEvent) -> bool:
+        """Whether the run has the event already: its writer was interrupted after the commit, or tries again."""
+        sql = "SELECT 1 FROM events WHERE run = ? AND event_id = ?"
+        found = self.db.execute(sql, (self._branch_ids(event)[0], stored_id(event.event_id))).fetchone()
+        return found is not None
 
     def _expect(self, event: NewEvent, expected: int) -> None:
         """Check a writer's idea of its branch."""

@@ -26,6 +26,7 @@ import msgspec
 
 from eventlog.contents import TEXT_CHARS_MIN, ContentIndex, Conversation, NewContent, Node, content_hash
 from eventlog.messages import common_prefix, comparable, opening
+from eventlog.pieces import RECENT_CHARS_MAX, split_text
 from eventlog.record import FLAG_PLACEHOLDER, FLAG_REDACTED
 from eventlog.redact import Redactor, marker
 from eventlog.requests import message_hash, request_hash
@@ -141,6 +142,7 @@ class Encoding:
         self._ancestors: set[int] = set()
         self._texts: list[tuple[str, str, int]] = []
         self._conversations: list[tuple[Any, Conversation]] = []
+        self._recent: list[tuple[str, str]] = []
         self.inline = False
         """Long texts stay where they are: nothing of this pass is stored."""
 
@@ -150,6 +152,7 @@ class Encoding:
             return
         for text, name, flags in self._texts:
             self._index.texts.put(text, (name, flags), len(text))
+        self._index.recent.extend(self._recent)
         for key, talk in self._conversations:
             self._index.conversations.put(key, talk, talk.nodes[-1].chars)
 
@@ -170,7 +173,7 @@ class Encoding:
             if not self._secret and self._redactor.is_secret_key(key):
                 return self.secret(value, depth)
             if key == "messages" and type(value) is list and value and type(value[0]) is dict and "role" in value[0]:
-                return self.conversation(value, depth)
+                return self.conversation(value, depth) if depth == 1 else self.transcript(value, depth)
         return self.value(value, depth)
 
     def value(self, value: Any, depth: int = 1) -> Any:
@@ -301,9 +304,24 @@ class Encoding:
             return body
         if len(body) > TEXT_CHARS_MAX:
             return self.placeholder("$large", body, chars=str(len(body)), head=body[:4000])
-        name = self.content("json" if "\0" in body else "text", body)
+        name = self.store_text(body)
         self._texts.append((text, name, flags))
         return {"$content": name}
+
+    def store_text(self, body: str) -> str:
+        """Remember a long text to store, as pieces of recent ones where that is shorter."""
+        if "\0" in body:  # SQLite's text functions stop there
+            return self.content("json", dump_json(body).decode())
+        name = content_hash("text", body.encode())
+        pieces = split_text(body, self._index.recent)
+        if pieces is not None:
+            pieces = [self.long(p) if type(p) is str and len(p) >= TEXT_CHARS_MIN else p for p in pieces]
+            self.contents.append(NewContent(name, "pieces", dump_json(pieces).decode()))
+        else:
+            self.contents.append(NewContent(name, "text", body))
+            if len(body) <= RECENT_CHARS_MAX:
+                self._recent.append((name, body))
+        return name
 
     def link(self, body: bytes, tree: Any, parent: str | None) -> str:
         """Remember one message of a chain; a long ``content`` is a column, not part of the body."""
@@ -314,9 +332,7 @@ class Encoding:
         return self.content("message", body.decode(), parent)
 
     def content(self, kind: str, body: str, parent: str | None = None, text: str | None = None) -> str:
-        """Remember a body to store and return its hash. NUL cannot stand in SQLite's text, so it goes as JSON."""
-        if kind == "json" and "\0" in body:
-            body = dump_json(body).decode()
+        """Remember a body to store and return its hash."""
         name = content_hash(kind, body.encode(), parent, text)
         self.contents.append(NewContent(name, kind, body, parent, text))
         return name
@@ -328,7 +344,12 @@ class Encoding:
             self._clean = True
             body = dump_json(self.value(value, depth))
             self._clean = False
-        return {"$content": self.content("json", body.decode())}
+        text = body.decode()
+        known = self._index.texts.get(_JSON + text)
+        if known is None:
+            known = (self.content("json", text), self.flags)
+            self._texts.append((_JSON + text, *known))
+        return {"$content": known[0]}
 
     # -- secrets --------------------------------------------------------------------------
 
@@ -371,6 +392,13 @@ class Encoding:
         self.flags |= last.flags
         return {"$content": last.hash, "n": len(messages)}
 
+    def transcript(self, messages: list[Any], depth: int) -> Any:
+        """Return the reference to messages deeper in a payload: a look back that will not grow, kept as one value."""
+        known = self._index.conversations.get(opening(messages))
+        if known is not None and common_prefix(known.messages, messages) == len(messages):
+            return self.conversation(messages, depth)
+        return self.sequence(messages, depth) if self._secret else self.as_content(messages, depth)
+
     def message(self, message: Any, parent: Node | None, depth: int) -> Node:
         """Encode one message as the next link of a chain."""
         before = parent or _NO_MESSAGES
@@ -390,6 +418,8 @@ class Encoding:
         return Node(name, flags, chars)
 
 
+_JSON = "json:"
+"""Stands before JSON values in the cache of texts."""
 _NO_MESSAGES = Node("", 0, 0)
 
 

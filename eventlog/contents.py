@@ -3,6 +3,7 @@
 ::
 
     text      hash = H("t" + utf8)                    body = the text
+    pieces    hash = H("t" + utf8)                    body = JSON: what the text is made of (pieces.py)
     json      hash = H("j" + json)                    body = a JSON value
     message   hash = H("m" + parent hash + text hash + json)
               body = one message; parent = the messages before it; text = its ``content``, if long
@@ -19,11 +20,14 @@ was not stored.
 from __future__ import annotations
 
 from binascii import b2a_base64
+from collections import deque
 from collections.abc import Hashable
 from hashlib import blake2b
 from typing import Any, Generic, TypeVar
 
 import msgspec
+
+from eventlog.pieces import RECENT_MAX, Recent
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -49,7 +53,7 @@ class NewContent(msgspec.Struct, frozen=True, gc=False):
 
     hash: str
     kind: str
-    """``text``, ``json`` or ``message``."""
+    """``text``, ``pieces``, ``json`` or ``message``."""
     body: str
     parent: str | None = None
     """Hash of the message before this one."""
@@ -117,6 +121,8 @@ class ContentIndex:
         self.conversations: Cache[Hashable, Conversation] = Cache(CACHE_CHARS_MAX)
         self.requests: Cache[Hashable, tuple[list[Any], list[bytes]]] = Cache(CACHE_CHARS_MAX)
         """Messages of requests, with the chained hash up to each (see ``requests.py``)."""
+        self.recent: deque[Recent] = deque(maxlen=RECENT_MAX)
+        """Texts stored last: new ones are often made of them."""
         self.epoch = 0
 
     def clear(self) -> None:
@@ -125,3 +131,4 @@ class ContentIndex:
         self.texts.clear()
         self.conversations.clear()
         self.requests.clear()
+        self.recent.clear()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,8 @@ class Log:
         self._writer: Writer | None = writer.acquire(path, options) if options is not None else None
         self._reader: Reader | None = Reader(path) if options is None else None
         self._closed = False
+        with _logs_lock:
+            _logs.add(self)
 
     def __enter__(self) -> Log:
         """Return the log itself."""
@@ -141,7 +145,7 @@ class Log:
         for call in publish:
             call()
         for event in events:
-            self.writer.snapshots.appended(event)
+            self.writer.appended(event)
         return seqs
 
     def _new_event(
@@ -318,6 +322,42 @@ def open_log(
     """
     where = Path(path if path is not None else os.environ.get("EVENTLOG_DB", DEFAULT_PATH))
     return Log(where, None if readonly else Options(**options))
+
+
+_logs: weakref.WeakSet[Log] = weakref.WeakSet()
+_logs_lock = threading.RLock()
+_held: list[Reader] = []
+
+
+def _before_fork() -> None:
+    """Nobody may be reading in the moment of the fork: the child closes what it inherits."""
+    _logs_lock.acquire()
+    for log in _logs:
+        for reader in (log._reader, log._writer.snapshots._reader if log._writer else None):  # noqa: SLF001
+            if reader is not None:
+                reader._lock.acquire()  # noqa: SLF001
+                _held.append(reader)
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop()._lock.release()  # noqa: SLF001
+    _logs_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    """Connections must be the child's own, see ``Pipeline.after_fork_in_child``; they are opened when needed."""
+    while _held:
+        _held.pop().close()
+    for log in _logs:
+        log._reader = None  # noqa: SLF001
+        if log._writer is not None:  # noqa: SLF001
+            log._writer.after_fork_in_child()  # noqa: SLF001
+    _logs_lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def _owner_lives(text: str | None) -> bool:

@@ -9,24 +9,29 @@ When the file cannot be written (another program holds the lock beyond the busy 
 disk is full) the pipeline is *degraded*: events wait in the queue, at most
 ``QUEUE_BYTES_MAX``, a thread tries again, emitters wait at most ``DEGRADED_WAIT_S``. What no
 longer fits is counted and recorded as a gap once writing works again.
+
+A signal handler may run between any two bytecodes, so nothing on the emitter's path uses a
+lock that the same thread cannot take twice (``threading.Event`` and ``Thread.start`` do).
 """
 
 from __future__ import annotations
 
+import _thread
 import os
 import sqlite3
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
 from typing import Any, Literal
 from uuid import uuid4
 
 import msgspec
 
+from eventlog import interrupts, storage
 from eventlog.append import Appender
-from eventlog.errors import AppendError, EventLogError, LogClosedError
+from eventlog.errors import AppendError, EventLogError, LogClosedError, LogOpenError
 from eventlog.logger import Logger
 from eventlog.record import NewEvent
 
@@ -36,8 +41,9 @@ GROUP_EVENTS_MAX = 512
 """Events per transaction: longer ones would make other processes wait."""
 DEGRADED_WAIT_S = 0.05
 RETRY_S = 0.1
-INTERRUPTS_MAX = 1000
-"""How many exceptions of signal handlers one write outlives."""
+RETRY_BUSY_MS = 200
+"""How long a retry waits for the lock; ``run_exclusively`` waits for the retry."""
+CLOSE_S = 5.0
 
 log = Logger(__name__)
 
@@ -47,38 +53,41 @@ class Item(msgspec.Struct, gc=False):
 
     events: Sequence[NewEvent]
     size: int
-    done: Any = None
-    """A ``threading.Event`` somebody waits on."""
+    is_captured: bool = True
+    """Nobody waits for it: when it cannot be stored, that is counted."""
     expected_seq: int | None = None
+    done: bool = False
     seqs: list[int] = []
-    error: BaseException | None = None
+    error: Exception | None = None
 
 
 class Pipeline:
     """The queue of one log and the one connection that appends to it."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], durability: Durability, batch_ms: float) -> None:
-        """``connect`` opens the writing connection, here and again after a fork."""
+        """``connect`` opens the writing connection, here and again in a forked child."""
         self._connect, self.durability, self._batch_s = connect, durability, batch_ms / 1000
         self.committed = self.dropped = 0
-        self.degraded: str | None = None
         self.last_error: str | None = None
-        self._gaps: dict[tuple[str, str], int] = {}
+        self.on_lost: Callable[[], None] = lambda: None
+        """Called when captured events could not be stored: contents they brought are missing."""
+        self.closed = False
         self._reset()
-        self.appender = Appender(connect())
-        _pipelines.add(self)
+        self._appender: Appender | None = Appender(connect())
+        _open.append(self)
 
     def _reset(self) -> None:
         """Fresh locks and an empty queue; also what a forked child gets."""
         self._queue: deque[Item] = deque()
         self._queued = 0
+        self.degraded: str | None = None
+        self._gaps: dict[tuple[str, str], int] = {}
         self._lock = threading.RLock()
-        self._writer: int | None = None  # ident of the thread inside a transaction
-        self._wake = threading.Event()
-        self._progress = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._hurry = False
-        self.closed = False
+        self._writer: int | None = None  # ident of the thread that uses the connection
+        self._recovered = threading.Condition()
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._roused = False
+        self._thread_lives = threading.Lock()
 
     # -- the emitter's side -------------------------------------------------------------------
 
@@ -93,14 +102,11 @@ class Pipeline:
         self._queue.append(item)
         if publish is not None:
             publish()
-        if self.durability == "batch" and not _exiting:
-            self._start_thread()
-            if not self._wake.is_set():
-                self._wake.set()
-        elif self.degraded:
+        if self.durability == "batch" and not _exiting and self._rouse():
+            return True
+        if self.degraded:
             self._wait_a_little()
-        else:
-            self._write_queue()
+        self._write_queue()
         return True
 
     def submit(self, events: Sequence[NewEvent], expected_seq: int | None = None) -> list[int]:
@@ -111,14 +117,17 @@ class Pipeline:
         Raises:
             SequenceConflictError: see ``Appender.write``.
             AppendError: they could not be written; nothing of them is in the log.
+            LogClosedError: the log was closed.
         """
-        item = Item(events, _size(events), threading.Event(), expected_seq)
+        if self.closed:
+            raise LogClosedError
+        item = Item(events, _size(events), is_captured=False, expected_seq=expected_seq)
         self._queue.append(item)
         self._queued += item.size
-        if self._writer == threading.get_ident():
+        if self._is_mine():
             return [0] * len(events)
         self._write_queue()
-        if not item.done.is_set():
+        if not item.done:
             self._withdraw(item)
         if item.error is not None:
             raise item.error if isinstance(item.error, EventLogError) else AppendError(str(item.error)) from item.error
@@ -127,81 +136,99 @@ class Pipeline:
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until everything queued so far is committed; false if that did not happen in time."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._queue:
+        while self._queue and not self.closed and not self._is_mine():
             if not self.degraded:
                 self._write_queue()
-            elif deadline is None:
-                return False
+            elif deadline is None or time.monotonic() > deadline:
+                break
             else:
                 self._wait_a_little()
-            if deadline is not None and time.monotonic() > deadline:
-                return not self._queue
-        return True
+        return not self._queue
 
     def run_exclusively(self, job: Callable[[Appender], Any]) -> Any:
         """Run a job of another kind (a snapshot, a new run) on the connection, between transactions.
 
         Raises:
-            AppendError: the file could not be written.
+            AppendError: the file could not be written, or we are in a signal handler that interrupted a write.
+            LogClosedError: the log was closed.
         """
-        if self.closed:
-            raise LogClosedError
-        with self._lock:
-            try:
-                return job(self.appender)
-            except sqlite3.Error as error:
-                raise AppendError(str(error)) from error
+        if self._is_mine():
+            raise AppendError("a signal handler interrupted a write: only events can be appended here")
+        try:
+            with self._lock:
+                if self.closed:
+                    raise LogClosedError
+                self._writer = threading.get_ident()
+                try:
+                    return job(self._connected())
+                except sqlite3.Error as error:
+                    raise AppendError(str(error)) from error
+                finally:
+                    self._writer = None
+        finally:
+            self._write_queue()  # what a signal handler emitted meanwhile
 
     def close(self) -> None:
         """Write what is queued, stop the thread, close the connection."""
         if self.closed:
             return
-        self.flush(timeout_s=5.0)
+        if not self.flush(CLOSE_S):
+            lost = sum(len(item.events) for item in self._queue)
+            log.warning("events_lost", count=lost, cause=self.last_error)
+            self.dropped += lost
         self.closed = True
-        self._wake.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout=5.0)
+        self._wake.put(None)
+        self._thread_lives.acquire(timeout=CLOSE_S)
         with self._lock:
-            self.appender.db.close()
-        _pipelines.discard(self)
+            if self._appender is not None:
+                self._appender.db.close()
+        if self in _open:
+            _open.remove(self)
+
+    def waiting_events(self) -> int:
+        """Return how many events are not yet in the file."""
+        return sum(len(item.events) for item in list(self._queue))
 
     # -- writing ------------------------------------------------------------------------------
 
+    def _is_mine(self) -> bool:
+        """Whether this thread uses the connection: then we are in a signal handler that interrupted it."""
+        return self._writer == threading.get_ident()
+
+    def _connected(self) -> Appender:
+        """Return the appender; a forked child opens its own connection with its first write."""
+        if self._appender is None:
+            self._appender = Appender(self._connect())
+        return self._appender
+
     def _write_queue(self) -> None:
         """Empty the queue; what interrupts us comes out only when it is empty."""
-        me = threading.get_ident()
-        if self._writer == me:
-            return  # a signal handler inside our own write: the interrupted frame goes on with the queue
-        interrupt: BaseException | None = None
-        for _ in range(INTERRUPTS_MAX):
-            try:
-                while self._queue and not self.degraded:
-                    with self._lock:
-                        self._write_group(me)
-                break
-            except Exception as error:
-                self._fail(error)
-                break
-            except BaseException as error:  # a signal handler raised in the middle: first finish, then let it out
-                interrupt = interrupt or error
-        if interrupt is not None:
-            raise interrupt
+        if self._is_mine():
+            return  # the interrupted frame goes on with the queue
+        if self._queue:
+            interrupts.complete(self._write_groups, self._fail)
+        interrupts.settle()
 
-    def _write_group(self, me: int) -> None:
+    def _write_groups(self) -> None:
+        """Write one group after the other; another thread may be doing the same."""
+        while self._queue and not self.degraded and not self.closed:
+            with self._lock:
+                self._write_group()
+
+    def _write_group(self) -> None:
         """Write the next items of the queue in one transaction and take them off."""
-        items = self._next_group()
-        if not items or self.closed:
-            return
-        self._writer = me
+        self._writer = threading.get_ident()  # first of all: from here on signal handlers only queue
         try:
-            self._write_items(items)
+            items = self._next_group()
+            if items and not self.closed:
+                self._write_items(items)
         finally:
             self._writer = None
-        with self._progress:
-            self._progress.notify_all()
 
     def _next_group(self) -> list[Item]:
         """Return items for one transaction; an item with an expectation stands alone."""
+        while self._queue and self._queue[0].done:  # committed, but interrupted before it was taken off
+            self._queue.popleft()
         items: list[Item] = []
         count = 0
         for position in range(min(len(self._queue), GROUP_EVENTS_MAX)):
@@ -217,9 +244,9 @@ class Pipeline:
     def _write_items(self, items: list[Item]) -> None:
         """Commit the items, then take them off the queue; an item at fault fails alone."""
         try:
-            seqs = self.appender.write([e for item in items for e in item.events], items[0].expected_seq)
+            seqs = self._connected().write([e for item in items for e in item.events], items[0].expected_seq)
         except Exception as error:
-            if _is_the_files_fault(error):
+            if _is_the_files_fault(error) or interrupts.raised_by_handler(error):
                 raise
             if len(items) == 1:
                 self._take_off(items[0], [], error)
@@ -231,73 +258,83 @@ class Pipeline:
             own, seqs = seqs[: len(item.events)], seqs[len(item.events) :]
             self._take_off(item, own, None)
 
-    def _take_off(self, item: Item, seqs: list[int], error: BaseException | None) -> None:
-        """An item is done: tell who waits, count it."""
+    def _take_off(self, item: Item, seqs: list[int], error: Exception | None) -> None:
+        """An item is done: count it, tell who waits. Interrupted, it is done once more without harm."""
+        if not item.done:
+            item.seqs, item.error = seqs, error
+            if error is None:
+                self.committed += len(seqs)
+            elif item.is_captured:
+                self._lose(len(item.events), f"{type(error).__name__}: {error}")
+            item.done = True
         if self._queue and self._queue[0] is item:
             self._queue.popleft()
             self._queued = self._queued - item.size if self._queue else 0
-        item.seqs, item.error = seqs, error
-        if error is None:
-            self.committed += len(seqs)
-        else:
-            self.dropped += len(item.events) if item.done is None else 0
-            self.last_error = str(error)
-        if item.done is not None:
-            item.done.set()
 
     # -- trouble ------------------------------------------------------------------------------
+
+    def _lose(self, count: int, cause: str | None) -> None:
+        """Take note of captured events that will not be in the log."""
+        self.dropped += count
+        self.last_error = cause or self.last_error
+        self.on_lost()
 
     def _fail(self, error: Exception) -> None:
         """The file cannot be written now: keep the events, try again off the emitter's path."""
         self.last_error = self.degraded = f"{type(error).__name__}: {error}"
         log.warning("append_degraded", cause=self.last_error, queued=len(self._queue))
-        self._start_thread()
-        self._wake.set()
+        self._rouse()
 
     def _recover(self) -> None:
         """Try to write what waits; on success everything is as before, and the gap is on record."""
         with self._lock:
             if self.closed:
                 return
-            self.appender.db.execute("PRAGMA busy_timeout = 200")
             try:
-                while self._queue:
-                    self._write_group(threading.get_ident())
-                self._record_gaps()
+                db = self._connected().db
+                db.execute(f"PRAGMA busy_timeout = {RETRY_BUSY_MS}")
+                try:
+                    while self._queue and not self.closed:
+                        self._write_group()
+                    self._record_gaps()
+                finally:
+                    db.execute(f"PRAGMA busy_timeout = {int(storage.BUSY_S * 1000)}")
                 self.degraded = None
-            except (sqlite3.Error, EventLogError) as error:
+            except Exception as error:
                 self.last_error = self.degraded = f"{type(error).__name__}: {error}"
-            finally:
-                self.appender.db.execute("PRAGMA busy_timeout = 5000")
         if self.degraded is None:
             log.warning("append_recovered", committed=self.committed)
-        with self._progress:
-            self._progress.notify_all()
+            self._write_queue()  # what came in while we were still degraded
+            with self._recovered:
+                self._recovered.notify_all()
 
     def _record_gaps(self) -> None:
         """Append ``eventlog.capture_gap`` to every run that lost events."""
-        for (run, branch), count in self._gaps.items():
+        for run, branch in list(self._gaps):
+            count = self._gaps[run, branch]
             payload = msgspec.json.encode({"dropped": count, "cause": self.last_error})
             event = NewEvent(
                 type="eventlog.capture_gap", event_id=str(uuid4()), at_ns=time.time_ns(), payload=payload,
                 run=run, branch=branch,
             )  # fmt: skip
-            self.appender.write([event])
+            self._connected().write([event])
             self.committed += 1
-        self._gaps.clear()
+            self._gaps.pop((run, branch))
 
     def _admit(self, item: Item) -> bool:
-        """Make room in the queue: wait while writing works, count a gap while it does not."""
-        while self._queued + item.size > QUEUE_BYTES_MAX and self._queue and self._writer != threading.get_ident():
+        """Make room in the queue: write while that works, count a gap while it does not."""
+        while self._queued + item.size > QUEUE_BYTES_MAX and self._queue and not self._is_mine():
             if self.degraded or self.closed:
-                first = item.events[0]
-                key = (first.run, first.branch)
-                self._gaps[key] = self._gaps.get(key, 0) + len(item.events)
-                self.dropped += len(item.events)
-                return False
+                break
             self._write_queue()
-        self._queued += item.size
-        return True
+        else:
+            if not self.closed:
+                self._queued += item.size
+                return True
+        key = (item.events[0].run, item.events[0].branch)
+        self._gaps[key] = self._gaps.get(key, 0) + len(item.events)
+        self._lose(len(item.events), self.degraded or "the log is closed")
+        return False
 
     def _withdraw(self, item: Item) -> None:
         """Take back an item nobody could write, so that its caller may say so."""
@@ -309,57 +346,67 @@ class Pipeline:
 
     def _wait_a_little(self) -> None:
         """Give a degraded pipeline a moment; never longer."""
-        with self._progress:
+        with self._recovered:
             if self.degraded:
-                self._progress.wait(DEGRADED_WAIT_S)
+                self._recovered.wait(DEGRADED_WAIT_S)
 
     # -- the thread ---------------------------------------------------------------------------
 
-    def _start_thread(self) -> None:
-        """Start the background thread once: it writes batches, and retries when degraded."""
-        if self._thread is None or not self._thread.is_alive():
+    def _rouse(self) -> bool:
+        """Have the background thread look at the queue; false when there can be no thread any more."""
+        if self._thread_lives.acquire(blocking=False):
             try:
-                self._thread = threading.Thread(target=self._work, name="eventlog-writer", daemon=True)
-                self._thread.start()
+                _thread.start_new_thread(self._work, ())
             except RuntimeError:  # the interpreter is shutting down
-                self._write_queue()
+                self._thread_lives.release()
+                return False
+        if not self._roused:
+            self._roused = True
+            self._wake.put(None)
+        return True
 
     def _work(self) -> None:
         """Write batches as they come; retry while degraded."""
-        while not self.closed:
-            self._wake.wait(None if not self.degraded else RETRY_S)
-            if self.degraded:
-                self._recover()
-                time.sleep(RETRY_S if self.degraded else 0)
-                continue
-            if self._wake.is_set() and self.durability == "batch" and self._queue:
-                time.sleep(self._batch_s / 2)  # let a group gather; the other half is for the commit
-            self._wake.clear()
-            self._write_queue()
+        wake, lives = self._wake, self._thread_lives
+        try:
+            while not self.closed:
+                try:
+                    wake.get(timeout=RETRY_S if self.degraded else None)
+                except Empty:
+                    pass
+                self._roused = False
+                if self.degraded:
+                    self._recover()
+                    time.sleep(RETRY_S if self.degraded else 0)
+                    continue
+                if self.durability == "batch" and self._queue:
+                    time.sleep(self._batch_s / 2)  # let a group gather; the other half is for the commit
+                self._write_queue()
+        finally:
+            lives.release()
 
     # -- fork ---------------------------------------------------------------------------------
 
     def after_fork_in_child(self) -> None:
-        """A child has neither the threads nor the right to the parent's connection: start over.
+        """Start over: the parent writes what was queued, and the child opens a connection of its own.
 
-        The inherited connection is never closed: closing could remove the parent's WAL. What
-        was queued is the parent's to write.
+        SQLite keeps a table of its file locks per process. The child inherits the table but not
+        the locks, and a connection opened while an inherited one is still there trusts the
+        table: others could then remove the WAL under it. So the inherited connection goes first;
+        nothing is under way on it, as the parent held our lock.
         """
-        _inherited.append(self.appender.db)
-        was_closed = self.closed
+        if self._appender is not None and not self._is_mine():
+            self._appender.db.close()
+        self._appender = None
         self._reset()
-        self.closed = was_closed
-        self.degraded = None
         self.committed = self.dropped = 0
-        if not was_closed:
-            self.appender = Appender(self._connect())
 
 
 def _is_the_files_fault(error: Exception) -> bool:
     """Whether waiting may help; otherwise it is the event that cannot be stored."""
     if isinstance(error, sqlite3.DatabaseError):
         return not isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError))
-    return isinstance(error, (sqlite3.Error, OSError))
+    return isinstance(error, (sqlite3.Error, OSError, LogOpenError))
 
 
 def _size(events: Sequence[NewEvent]) -> int:
@@ -367,23 +414,29 @@ def _size(events: Sequence[NewEvent]) -> int:
     return sum(600 + len(e.payload) + sum(len(c.body) for c in e.contents) for e in events)
 
 
-_pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
-_inherited: list[Any] = []
-_held: list[Pipeline] = []
+_open: list[Pipeline] = []
 _exiting = False
+_fork_lock = threading.RLock()
+_held: list[Pipeline] = []
+
+
+def is_writing() -> bool:
+    """Whether this thread is in the middle of a write: only a signal handler can see that."""
+    return any(pipeline._is_mine() for pipeline in list(_open))  # noqa: SLF001
 
 
 def leave_quietly() -> None:
-    """From now on, batches are written at once: daemon threads stop when the interpreter exits."""
-    global _exiting  # noqa: PLW0603 - one interpreter, one exit
+    """From now on, batches are written at once: our thread stops when the interpreter exits."""
+    global _exiting
     _exiting = True
-    for pipeline in list(_pipelines):
-        pipeline.flush(timeout_s=5.0)
+    for pipeline in list(_open):
+        pipeline.flush(timeout_s=CLOSE_S)
 
 
 def _before_fork() -> None:
     """No transaction may be under way in the moment of the fork."""
-    for pipeline in list(_pipelines):
+    _fork_lock.acquire()
+    for pipeline in list(_open):
         pipeline._lock.acquire()  # noqa: SLF001
         _held.append(pipeline)
 
@@ -391,11 +444,14 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     while _held:
         _held.pop()._lock.release()  # noqa: SLF001
+    _fork_lock.release()
 
 
 def _after_fork_in_child() -> None:
+    global _fork_lock
     _held.clear()
-    for pipeline in list(_pipelines):
+    _fork_lock = threading.RLock()
+    for pipeline in list(_open):
         pipeline.after_fork_in_child()
 
 

@@ -17,6 +17,7 @@ import msgspec
 from eventlog import errors
 from eventlog.append import shown_id
 from eventlog.contents import Cache
+from eventlog.pieces import join_pieces
 from eventlog.record import BranchInfo, Event, ExecutionInfo, StoredEvent
 from eventlog.storage import open_reader
 from eventlog.values import collect_refs, resolve
@@ -328,7 +329,8 @@ class Reader:
             marks = ",".join("?" * len(chunk))
             sql = f"SELECT hash, kind, body FROM contents WHERE hash IN ({marks}) AND kind <> 'message'"  # noqa: S608
             for name, kind, body in self.query(sql, chunk):
-                self._texts.put(name, body if kind == "text" else decode_payload(body.encode()), len(body))
+                value = body if kind == "text" else decode_payload(body.encode())
+                self._texts.put(name, join_pieces(value, self.content) if kind == "pieces" else value, len(body))
 
     def _chain(self, name: str) -> list[Any]:
         """Return the messages of a conversation, from the longest beginning that is known."""

@@ -1,7 +1,8 @@
 """Name a request to a language model so that the same request has the same name tomorrow. Pure.
 
 Only what the model sees counts (role, content, tool calls, names), after redaction, with
-UUIDs and timestamps put to sleep: they are new in every process and change no meaning.
+UUIDs, timestamps and memory addresses put to sleep: they are new in every process and
+change no meaning.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ MESSAGE_KEYS = ("role", "content", "tool_calls", "name", "tool_call_id")
 
 _VOLATILE = re.compile(
     rb"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
+    rb"|\b0x[0-9a-fA-F]{6,16}\b|current_usage_count=\d+"  # CrewAI's planner is shown repr(tool)
     rb"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?"
 )
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def normalise(data: bytes) -> bytes:
-    """Return ``data`` with every UUID and timestamp replaced by one placeholder."""
+    """Return ``data`` with everything that is new in every process replaced by one placeholder."""
     return _VOLATILE.sub(b"~", data)
 
 

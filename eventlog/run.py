@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventlog.errors import EventLogError
@@ -17,6 +19,18 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Entry:
+    """One time that a run was entered."""
+
+    def __init__(self, run: Run, home: Home, token: Any) -> None:
+        """``token`` leads back to the run this context was in before."""
+        self.run, self.home, self.token = run, home, token
+
+
+_entered: ContextVar[tuple[Entry, ...]] = ContextVar("eventlog_entered", default=())
+"""What this context is inside of: one ``Run`` may be entered in several threads and tasks at once."""
+
+
 class Run:
     """A named piece of work in a log. Made by ``log.run(name)``."""
 
@@ -26,7 +40,7 @@ class Run:
             text = "a run needs a name"
             raise EventLogError(text)
         self.log, self.name, self.branch = log, log.writer.encoder.text(name), branch
-        self._entered: list[tuple[Home, Any]] = []
+        self._open: list[Entry] = []
 
     def __enter__(self) -> Run:
         """Capture what happens inside, in this context, its tasks and threads that inherit it.
@@ -37,25 +51,34 @@ class Run:
         """
         writer = self.log.writer
         home = writer.enter_run(self.name, self.branch)
-        self._entered.append((home, writer.recorder.homes.enter(home)))
+        entry = Entry(self, home, writer.recorder.homes.enter(home))
+        self._open.append(entry)
+        _entered.set((*_entered.get(), entry))
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Capture no more; everything so far is committed. Never raises into the block's own exception."""
-        home, token = self._entered.pop()
+        """Capture no more; everything so far is committed, or (see ``log.status()``) waits for the file."""
+        here = [entry for entry in _entered.get() if entry.run is self and entry in self._open]
+        entry = (here or self._open)[-1]  # fixtures and generators may leave in another context than they entered
+        self._open.remove(entry)
+        _entered.set(tuple(e for e in _entered.get() if e is not entry))
         writer = self.log.writer
-        writer.recorder.homes.leave(home, token)
-        try:
-            writer.leave_run(home)
-        except EventLogError:
-            if exc[0] is None:
-                raise
+        writer.recorder.homes.leave(entry.home, entry.token)
+        writer.leave_run(entry.home)
 
     def bind(self, function: F) -> F:
         """Return ``function`` as one that belongs to this run in whatever thread it is called.
 
         A raw ``threading.Thread`` does not inherit the context; CrewAI's own threads do.
         """
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def bound_later(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    return await function(*args, **kwargs)
+
+            return bound_later  # type: ignore[return-value]
 
         @functools.wraps(function)
         def bound(*args: Any, **kwargs: Any) -> Any:

@@ -79,7 +79,7 @@ _TABLES = (
     """CREATE TABLE contents (
   id INTEGER PRIMARY KEY,
   hash TEXT NOT NULL UNIQUE,
-  kind TEXT NOT NULL,  -- text | json | message
+  kind TEXT NOT NULL,  -- text | pieces | json | message
   parent INTEGER,      -- the message before this one
   text INTEGER,        -- the long "content" of a message, left out of its body
   body TEXT NOT NULL
@@ -140,6 +140,16 @@ _UUID_TEXT = (
     "substr(hex({0}),13,4)||'-'||substr(hex({0}),17,4)||'-'||substr(hex({0}),21)) ELSE {0} END"
 )
 
+_TEXT_OF = """CASE {0}.kind WHEN 'text' THEN {0}.body ELSE (
+  SELECT group_concat(CASE piece.type WHEN 'object'
+    THEN substr(known.body, 1, coalesce(json_extract(piece.value, '$.first'), length(known.body)))
+    ELSE piece.value END, '')
+  FROM json_each({0}.body) AS piece
+  LEFT JOIN contents AS known
+    ON known.hash = CASE piece.type WHEN 'object' THEN json_extract(piece.value, '$."$content"') END)
+END"""
+"""A text, also when it is stored in pieces."""
+
 _VIEW = f"""CREATE VIEW event_json AS
 SELECT e.seq AS seq,
   {_UUID_TEXT.format("e.event_id")} AS event_id,
@@ -157,22 +167,22 @@ SELECT e.seq AS seq,
      refs (n, path, body) AS (
        SELECT row_number() OVER (), tree.path,
          CASE content.kind
-           WHEN 'text' THEN json_quote(content.body)
            WHEN 'json' THEN content.body
-           ELSE (WITH RECURSIVE back (id, n) AS (
+           WHEN 'message' THEN (WITH RECURSIVE back (id, n) AS (
                    SELECT content.id, 1
                    UNION ALL SELECT contents.parent, n + 1 FROM back JOIN contents ON contents.id = back.id
                    WHERE contents.parent IS NOT NULL AND n < 20)
-                 SELECT json_object('messages', json_extract(tree.value_n, '$'), 'last',
+                 SELECT json_object('messages', tree.n, 'last',
                    (SELECT json_group_array(json(body)) FROM
-                     (SELECT iif(text.body IS NULL, contents.body,
-                        json_set(contents.body, '$.content', text.body)) AS body
+                     (SELECT iif(text.id IS NULL, contents.body,
+                        json_set(contents.body, '$.content', {_TEXT_OF.format("text")})) AS body
                       FROM back JOIN contents ON contents.id = back.id
                       LEFT JOIN contents AS text ON text.id = contents.text
                       ORDER BY back.n DESC))))
+           ELSE json_quote({_TEXT_OF.format("content")})
          END
        FROM (SELECT json_tree.path AS path, json_tree.value AS value,
-               json_extract(e.payload, json_tree.path || '.n') AS value_n
+               json_extract(e.payload, json_tree.path || '.n') AS n
              FROM json_tree(e.payload) WHERE json_tree.key = '$content') AS tree
        JOIN contents AS content ON content.hash = tree.value),
      filled (n, payload) AS (

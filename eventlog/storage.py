@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -76,8 +77,10 @@ def transaction(db: sqlite3.Connection) -> Generator[None]:
     ``IMMEDIATE`` takes the write lock up front: a deferred transaction that reads first can
     fail to upgrade later, and no busy timeout helps then.
     """
-    db.execute("BEGIN IMMEDIATE")
+    if db.in_transaction:  # a signal handler raised while an interrupted transaction was being rolled back
+        db.execute("ROLLBACK")
     try:
+        db.execute("BEGIN IMMEDIATE")  # inside: a signal handler may raise as soon as it has begun
         yield
         db.execute("COMMIT")
     except BaseException:  # KeyboardInterrupt must not commit half a batch
@@ -111,12 +114,19 @@ def _check_sqlite(path: Path) -> None:
 
 
 def _create_private(path: Path) -> None:
-    """Make an empty file only its owner can read (prompts are private); SQLite gives -wal and -shm the same mode."""
+    """Make an empty file only its owner can read (prompts are private); SQLite gives -wal and -shm the same mode.
+
+    A file that exists is not opened here: closing it again would drop the locks of every SQLite
+    connection this process has on it, and another process could then remove its WAL.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
-        os.close(os.open(path, os.O_RDWR))  # a read-only file is told here, before anything is tried
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:

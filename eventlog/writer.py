@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import time
+from collections import deque
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +16,11 @@ import msgspec
 
 from eventlog import pipeline
 from eventlog.codec import Encoder
+from eventlog.errors import EventLogError
 from eventlog.logger import Logger
 from eventlog.pipeline import Durability, Pipeline
 from eventlog.read import Reader
+from eventlog.record import NewEvent
 from eventlog.redact import Redaction
 from eventlog.replay.snapshots import SNAPSHOT_ON, Snapshotter
 from eventlog.storage import open_writer
@@ -64,6 +68,16 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str | None
 
 
+class Told(threading.local):
+    """Events of this thread the snapshots have not been told about."""
+
+    is_busy = False
+
+    def __init__(self) -> None:
+        """One queue per thread."""
+        self.waiting: deque[NewEvent] = deque()
+
+
 class Writer:
     """The pipeline, the encoder, the recorder and the snapshots of one file."""
 
@@ -77,10 +91,12 @@ class Writer:
         synchronous = "FULL" if options.durability == "fsync" else "NORMAL"
         self.encoder = Encoder(options.redaction.redactor())
         self.pipeline = Pipeline(lambda: open_writer(path, synchronous), options.durability, options.batch_ms)
+        self.pipeline.on_lost = self.encoder.index.clear
         self.snapshots = Snapshotter(lambda: Reader(path), self._store_snapshot, options.snapshot_on)
         self._recorder: Recorder | None = None
         self._homes: dict[tuple[str, str], tuple[Home, int]] = {}
         self._lock = threading.RLock()
+        self._told = Told()
         self.users = 0
 
     # -- capture --------------------------------------------------------------------------------
@@ -94,7 +110,7 @@ class Writer:
 
             self.encoder.redactor.learn_all(environment_secrets())
             self._recorder = Recorder(self.pipeline, self.encoder, _mint)
-            self._recorder.on_committed = self.snapshots.appended
+            self._recorder.on_committed = self.appended
         return self._recorder
 
     def enter_run(self, run: str, branch: str) -> Home:
@@ -130,7 +146,23 @@ class Writer:
             if not self._homes:
                 self.recorder.pause_if_idle()
         self.pipeline.flush(timeout_s=5.0)
-        self.pipeline.run_exclusively(lambda appender: appender.release_run(home.run))
+        try:
+            self.pipeline.run_exclusively(lambda appender: appender.release_run(home.run))
+        except EventLogError as error:  # the process will end, and then the run has no owner either
+            log.warning("run_not_released", run=home.run, error=str(error))
+
+    def appended(self, event: NewEvent) -> None:
+        """Tell the snapshots about an event; one that a signal handler appends meanwhile, after it."""
+        told = self._told
+        told.waiting.append(event)
+        if told.is_busy:
+            return
+        told.is_busy = True
+        try:
+            while told.waiting:
+                self.snapshots.appended(told.waiting.popleft())
+        finally:
+            told.is_busy = False
 
     # -- state ------------------------------------------------------------------------------------
 
@@ -144,7 +176,7 @@ class Writer:
             captured=recorder.captured if recorder else 0,
             committed=line.committed,
             failed=line.dropped + (recorder.errors if recorder else 0),
-            queued=sum(len(item.events) for item in list(line._queue)),  # noqa: SLF001
+            queued=line.waiting_events(),
             placeholders=recorder.placeholders if recorder else 0,
             redacted=recorder.redacted if recorder else 0,
             degraded=line.degraded,
@@ -154,6 +186,11 @@ class Writer:
     def _store_snapshot(self, row: tuple[Any, ...]) -> None:
         """Write a snapshot between the appends."""
         self.pipeline.run_exclusively(lambda appender: appender.write_snapshot(row))
+
+    def after_fork_in_child(self) -> None:
+        """Locks and threads of the parent are not here."""
+        self._lock = threading.RLock()
+        self.snapshots.after_fork_in_child()
 
     def close(self) -> None:
         """Stop capturing, write everything, close the file."""
@@ -174,6 +211,16 @@ def _mint(attribution: str) -> Home:
 
 _writers: dict[str, Writer] = {}
 _writers_lock = threading.RLock()
+
+
+def _after_fork_in_child() -> None:
+    """The thread that held the lock may not exist here."""
+    global _writers_lock
+    _writers_lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def acquire(path: Path, options: Options) -> Writer:

@@ -43,6 +43,7 @@ _ROWS = ("executions", "tasks", "methods", "open", "gaps")
 _OWN_TO_AN_EVENT = frozenset(
     {"call_id", "completed", "finished", "request", "request_id", "response_id", "context_id", "session_id", "task_id"}
 )
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _TIME_NAME = re.compile(r"(_at|_ms|timestamp)$")
 _UUID_OR_TIME = re.compile(
     rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?"
@@ -110,7 +111,16 @@ def _comparable(state: RunState | dict[str, Any]) -> dict[str, Any]:
     for name in _ROWS:
         rows = kept.get(name, [])
         kept[name] = [{k: v for k, v in row.items() if k not in _OWN_TO_A_ROW} for row in rows]
+    kept["flow_state"] = _without_minted_id(kept.get("flow_state"))
     return kept
+
+
+def _without_minted_id(flow_state: Any) -> Any:
+    """Return a flow's state without the id CrewAI gave it; an id the user chose is theirs."""
+    minted = flow_state.get("id") if isinstance(flow_state, dict) else None
+    if not isinstance(minted, str) or not _UUID.fullmatch(minted):
+        return flow_state
+    return {name: value for name, value in flow_state.items() if name != "id"}
 
 
 def _header(event: StoredEvent) -> tuple[str, str, str | None, str | None]:

@@ -6,6 +6,7 @@ import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from eventlog.codec import AsContent
 from eventlog.record import NewEvent
 from eventlog.references import class_name
 
@@ -35,7 +36,21 @@ def payload_fields(event: Any) -> dict[str, Any]:
     extra = getattr(event, "__pydantic_extra__", None)
     if extra:
         fields.update(extra)
+    if event.type == "llm_call_started":
+        _shorten_request(fields)
+    elif event.type == "llm_call_completed":
+        fields["call_type"] = getattr(fields.get("call_type"), "value", fields.get("call_type"))
     return fields
+
+
+def _shorten_request(fields: dict[str, Any]) -> None:
+    """Keep of a model call's machinery only names; tool schemas, the same at every call, once."""
+    if fields.get("tools"):
+        fields["tools"] = AsContent(fields["tools"])
+    if isinstance(fields.get("callbacks"), (list, tuple)):
+        fields["callbacks"] = [type(c).__qualname__ for c in fields["callbacks"]]
+    if isinstance(fields.get("available_functions"), dict):
+        fields["available_functions"] = sorted(map(str, fields["available_functions"]))
 
 
 def text_or_none(value: Any) -> str | None:

@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from eventlog import interrupts
 from eventlog.logger import Logger
 
 if TYPE_CHECKING:
     from eventlog.capture.patches import Patch
-    from eventlog.capture.recorder import Recorder
+    from eventlog.capture.recorder import Recorder, Work
     from eventlog.capture.tap import Tap
 
 log = Logger(__name__)
 
 in_boundary: ContextVar[bool] = ContextVar("eventlog_in_boundary", default=False)
 """Set while a recorded call runs: calls it makes through the same class are part of it."""
+
+
+class Emission(msgspec.Struct):
+    """One event on its way to the recorders."""
+
+    event: Any
+    works: list[tuple[Recorder, Work]]
+    context: Context | None = None
+    """Set when it came while another emission was under way: the context it came in."""
+
+
+class Turn(threading.local):
+    """What this thread is delivering. Events that come meanwhile (of a signal handler, mostly) wait in the queue."""
+
+    is_busy = False
+
+    def __init__(self) -> None:
+        """One queue per thread."""
+        self.queue: deque[Emission] = deque()
 
 
 class Hub:
@@ -31,6 +54,8 @@ class Hub:
         self._tap: Tap | None = None
         self._patches: list[Patch] = []
         self._observe: Callable[[Any], None] = lambda _event: None
+        self._work: Callable[..., Work]
+        self._turn = Turn()
 
     @property
     def mode(self) -> str:
@@ -56,10 +81,11 @@ class Hub:
     def _install(self) -> None:
         """Tap the bus and wrap the boundaries."""
         from eventlog.capture import boundaries  # noqa: PLC0415 - imports CrewAI
+        from eventlog.capture.recorder import Work  # noqa: PLC0415
         from eventlog.capture.tap import Tap  # noqa: PLC0415
 
-        self._observe = boundaries.observe
-        self._tap = Tap(self.deliver)
+        self._observe, self._work = boundaries.observe, Work
+        self._tap = Tap(self.emit)
         self._tap.install()
         self._patches = boundaries.all_patches()
         for patch in self._patches:
@@ -82,16 +108,88 @@ class Hub:
             patch.remove()
         self._tap, self._patches = None, []
 
-    def deliver(self, source: Any, event: Any) -> None:
-        """Hand an event to every recorder. Raises only what a signal handler raises."""
+    # -- emissions ------------------------------------------------------------------------------
+
+    def emit(self, prepare: Callable[[Any, Any], None], source: Any, event: Any) -> None:
+        """Let CrewAI prepare an event, then hand it to every recorder, in the order of its emission sequence.
+
+        An event emitted while this thread is in here is encoded at once and delivered when the
+        emission it interrupted is. Raises only what ``prepare`` and signal handlers raise.
+        """
+        turn = self._turn
+        if turn.is_busy:
+            prepare(source, event)
+            turn.queue.append(self._emission(source, event, copy_context()))
+            return
+        turn.is_busy = True
+        try:
+            try:
+                prepare(source, event)
+                self._enqueue(turn.queue, self._emission(source, event, None))
+            finally:
+                self._deliver(turn.queue)
+        finally:
+            turn.is_busy = False
+            interrupts.settle()
+
+    def _emission(self, source: Any, event: Any, context: Context | None) -> Emission:
+        """Return the work every recorder has with an event; frozen, if it has to wait."""
         self._observe(event)
-        for recorder in self.recorders:
-            recorder.capture(source, event)
+        works = [(recorder, self._work(source, event)) for recorder in self.recorders]
+        if context is not None:
+            for recorder, work in works:
+                recorder.freeze(work)
+        return Emission(event, works, context)
+
+    @staticmethod
+    def _enqueue(queue: deque[Emission], emission: Emission) -> None:
+        """Put an event before those that signal handlers emitted after it was given its sequence number."""
+        number, position = emission.event.emission_sequence or 0, len(queue)
+        while position and (queue[position - 1].event.emission_sequence or 0) > number:
+            position -= 1
+        queue.insert(position, emission)
+
+    @staticmethod
+    def _deliver(queue: deque[Emission]) -> None:
+        """Empty the queue; what signal handlers raise meanwhile comes out when it is empty."""
+
+        def deliver_all() -> None:
+            while queue:
+                emission = queue[0]
+                for recorder, work in emission.works:
+                    if emission.context is None:
+                        recorder.capture(work)
+                    else:
+                        emission.context.copy().run(recorder.capture, work)
+                queue.popleft()
+
+        def skip(error: Exception) -> None:
+            log.warning("delivery_failed", error=repr(error))
+            queue.popleft()
+
+        interrupts.complete(deliver_all, skip)
+
+    def is_busy(self) -> bool:
+        """Whether this thread is delivering: only a signal handler can see that."""
+        return self._turn.is_busy
 
     def each(self, act: Callable[[Recorder], None]) -> None:
         """Let every recorder do something on its own account; its errors are its own."""
-        for recorder in self.recorders:
-            recorder.guarded(act)
+        turn = self._turn
+        if turn.is_busy or not self.recorders:
+            for recorder in self.recorders:
+                recorder.guarded(act)
+            return
+        turn.is_busy = True
+        try:
+            for recorder in self.recorders:
+                recorder.guarded(act)
+        finally:
+            try:
+                self._deliver(turn.queue)
+            finally:
+                turn.is_busy = False
+                interrupts.settle()
 
     def after_fork_in_child(self) -> None:
         """The locks of other threads are gone with those threads."""

@@ -28,7 +28,8 @@ class Patch:
         self._raw = self.cls.__dict__.get(self.name)
         kind = type(self._raw) if isinstance(self._raw, (staticmethod, classmethod)) else None
         original = self._raw.__func__ if kind else self._raw
-        if original is None or getattr(original, MARK, False):
+        mark = getattr(original, MARK, None)  # also on a wrapper that somebody made of ours with functools.wraps
+        if original is None or (mark is not None and mark._active):
             return
         active = self._around(original)
 
@@ -36,7 +37,7 @@ class Patch:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             return (active if self._active else original)(*args, **kwargs)
 
-        setattr(wrapper, MARK, True)
+        setattr(wrapper, MARK, self)
         self._wrapper = kind(wrapper) if kind else wrapper
         self._active = True
         setattr(self.cls, self.name, self._wrapper)

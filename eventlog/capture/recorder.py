@@ -7,15 +7,16 @@ has been stored.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
+from copy import copy
 from hashlib import blake2b
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 
+from eventlog import interrupts
 from eventlog.capture.definitions import definition_of
 from eventlog.capture.headers import build, payload_fields
 from eventlog.capture.homes import Home, Homes
@@ -29,8 +30,6 @@ from eventlog.pipeline import Pipeline
 from eventlog.record import FLAG_PLACEHOLDER, FLAG_REDACTED, NewEvent
 from eventlog.requests import normalise
 
-RETRIES_MAX = 100
-"""How often a signal handler may interrupt the capture of one event."""
 log = Logger(__name__)
 
 
@@ -39,19 +38,13 @@ class Work(msgspec.Struct):
 
     source: Any
     event: Any
+    frozen: Encoded | None = None
+    """The payload, if it had to be encoded before the event's turn came."""
     place: Place | None = None
     events: list[NewEvent] = []
     publish: list[Callable[[], None]] = []
     epoch: int = 0
     done: bool = False
-
-
-class Frame(threading.local):
-    """What this thread is capturing right now."""
-
-    work: Work | None = None
-    waiting: list[Work] | None = None
-    """Events of a signal handler that interrupted this thread's capture."""
 
 
 class Recorder:
@@ -65,7 +58,6 @@ class Recorder:
         self.last_error: str | None = None
         self.on_committed: Callable[[NewEvent], None] | None = None
         """Told about every event that was handed over; must be quick."""
-        self._frame = Frame()
         self._scopes: Scopes | None = None
         self._samples = Samples(self)
         self._known_sources: set[int] = set()
@@ -79,45 +71,24 @@ class Recorder:
 
     # -- events of the bus ----------------------------------------------------------------------
 
-    def capture(self, source: Any, event: Any) -> None:
-        """Store an event that is being emitted on this thread."""
-        frame, work = self._frame, Work(source, event)
-        if frame.work is not None:  # a signal handler emits while this thread captures
-            self._nested(frame, work)
-            return
-        frame.work, frame.waiting = work, []
+    def freeze(self, work: Work) -> None:
+        """Keep what an event holds now: it is stored after the emission that its signal handler interrupted."""
         try:
-            self._finish(work)
-        finally:
-            frame.work = None
-            waiting, frame.waiting = frame.waiting, None
-            for late in waiting or ():
-                self._finish(late)
-
-    def _nested(self, frame: Frame, work: Work) -> None:
-        """Encode now, store after the interrupted event; its payload is as it was at emission."""
-        try:
-            self._prepare(work)
+            work.frozen = self.encoder.encode(payload_fields(work.event))
+            work.event = copy(work.event)
         except Exception as error:
             self._note(error)
-        if frame.waiting is not None:
-            frame.waiting.append(work)
+
+    def capture(self, work: Work) -> None:
+        """Store an event. Raises only what a signal handler raises, after the event was stored."""
+        if not work.done:
+            interrupts.complete(lambda: self._finish(work), self._note)
+            work.done = True
 
     def _finish(self, work: Work) -> None:
-        """Do all steps that are left; an interrupt waits until they are done."""
-        interrupt: BaseException | None = None
-        for _ in range(RETRIES_MAX):
-            try:
-                self._prepare(work)
-                self._store(work)
-                break
-            except Exception as error:
-                self._note(error)
-                break
-            except BaseException as error:
-                interrupt = interrupt or error
-        if interrupt is not None:
-            raise interrupt
+        """Do all steps that are left; when interrupted, once more."""
+        self._prepare(work)
+        self._store(work)
 
     def _prepare(self, work: Work) -> None:
         """Place and encode, each once."""
@@ -135,7 +106,8 @@ class Recorder:
             return
         if place.opens is not None:
             self._learn_secrets(work.source)
-        encoded = self.encoder.encode(payload_fields(work.event))
+            work.frozen = None  # it may hold what was only now learned to be secret
+        encoded = work.frozen or self.encoder.encode(payload_fields(work.event))
         main = build(work.event, encoded, place, self.encoder.text)
         work.epoch, work.publish = encoded.epoch, [encoded.publish]
         before = self._samples.before(work.source, work.event, place, work.publish)
@@ -147,7 +119,7 @@ class Recorder:
         if work.done or work.place is None:
             return
         if work.epoch != self.encoder.index.epoch:
-            work.events = []
+            work.events, work.frozen = [], None
             self._encode(work)
         self._hand_over(work.events, work.publish)
         work.done = True
@@ -172,6 +144,8 @@ class Recorder:
         try:
             act(self)
         except Exception as error:
+            if interrupts.raised_by_handler(error):
+                raise
             self._note(error)
 
     def append_own(self, event_type: str, fields: Mapping[str, Any]) -> None:
@@ -285,9 +259,10 @@ class Recorder:
         hub.discard(self)
 
     def after_fork_in_child(self) -> None:
-        """Locks of threads that are not here any more must not be waited for."""
-        self._scopes = None
-        self._frame = Frame()
+        """Locks of threads that are not here any more must not be waited for; nor their unwritten contents trusted."""
+        if self._scopes is not None:
+            self._scopes.after_fork_in_child()
+        self.encoder.index.clear()
 
 
 def get_parent() -> str | None:

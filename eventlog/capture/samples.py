@@ -2,7 +2,8 @@
 
 A flow's state is in the events at the start and the end of each method. In between it is
 looked at whenever something else inside the method is captured, and what changed becomes
-``eventlog.flow_state``. An executor's counters and plan become ``eventlog.executor``.
+``eventlog.flow_state``. An executor that follows a plan has its plan and to-dos sampled at each
+model call (``eventlog.executor``); its messages and counters follow from the exchanges.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 Publish = list["Callable[[], None]"]
 FLOW_EVENTS = ("flow_", "method_execution_")
 """Types that carry the state themselves begin with these."""
-EXECUTOR_FIELDS = ("iterations", "plan", "todos", "plan_ready", "replan_count", "execution_history")
+EXECUTOR_FIELDS = ("plan", "plan_ready", "replan_count", "last_replan_reason", "observations")
 
 
 class Samples:
@@ -85,9 +86,10 @@ class Samples:
         if state is None:
             return None
         fields = {name: getattr(state, name, None) for name in EXECUTOR_FIELDS}
-        fields = {k: v for k, v in fields.items() if v not in (None, [], {}, "", False, 0)} | {
-            "iterations": getattr(state, "iterations", 0)
-        }
+        fields["todos"] = getattr(getattr(state, "todos", None), "items", None)
+        fields = {k: v for k, v in fields.items() if v}
+        if not fields:
+            return None
         encoded = self._recorder.encoder.encode(fields)
         scope = scopes.scope(event.parent_event_id)
         if scope is None or scope.children.get("$executor") == hash(encoded.payload):

@@ -65,7 +65,9 @@ class Execution:
 class Scope:
     """A started event that has not ended, or ended a short while ago."""
 
-    __slots__ = ("children", "entity", "event_id", "execution", "home", "is_open", "parent", "path", "task_id", "type")
+    __slots__ = (
+        "children", "entity", "event_id", "execution", "home", "is_open", "parent", "path", "place", "task_id", "type",
+    )  # fmt: skip
 
     def __init__(self, event: Any, path: tuple[str, ...], parent: Scope | None, home: Home) -> None:
         """A scope under ``parent``, in the same execution until told otherwise."""
@@ -76,6 +78,7 @@ class Scope:
         """Weak reference to the agent executor of an internal scope."""
         self.children: dict[str, int] = {}
         self.is_open = True
+        self.place: Place | None = None
 
 
 class Place(msgspec.Struct):
@@ -139,8 +142,8 @@ class Scopes:
     def _open_scope(self, source: Any, event: Any, parent: Scope | None, home: Home) -> Place:
         """Register a scope; a kickoff also opens an execution."""
         again = self._open.get(event.event_id)
-        if again is not None:  # the same event a second time: a signal handler interrupted the first attempt
-            return Place(again.home, again.path, again.execution, again)
+        if again is not None and again.place is not None:  # a signal handler interrupted the first attempt
+            return again.place
         outer = parent.execution if parent else None
         kind = self._execution_kind(source, event, outer)
         label = self._label(source, event, kind)
@@ -156,6 +159,7 @@ class Scopes:
         elif event.type == "flow_started":
             scope.entity = weakref.ref(source)
         place.execution = scope.execution
+        scope.place = place
         self._open[event.event_id] = scope
         return place
 
@@ -271,6 +275,10 @@ class Scopes:
                 scope.is_open = False
                 scope = scope.parent
         return aborted
+
+    def after_fork_in_child(self) -> None:
+        """The thread that held the lock may not exist here."""
+        self._lock = threading.RLock()
 
     def next_number(self, scope: Scope | None, home: Home, name: str) -> int:
         """Count the exchanges of one type in one scope."""

@@ -14,6 +14,7 @@ from typing import Any
 from crewai.events.event_bus import crewai_event_bus as bus
 from crewai.events.types import system_events
 
+from eventlog import interrupts, pipeline
 from eventlog.capture.hub import hub
 from eventlog.logger import Logger
 
@@ -33,9 +34,11 @@ class SignalEvents:
     def __init__(self) -> None:
         """Nothing installed."""
         self._previous: dict[int, Any] = {}
+        self._users = 0
 
     def install(self) -> None:
         """Chain to every signal whose handler is not CrewAI's own; only the main thread may."""
+        self._users += 1
         if threading.current_thread() is not threading.main_thread():
             return
         for name in EVENTS:
@@ -49,8 +52,9 @@ class SignalEvents:
             self._previous[number] = current
 
     def remove(self) -> None:
-        """Put back what was there, unless somebody else took over since."""
-        if threading.current_thread() is not threading.main_thread():
+        """Put back what was there with the last user, unless somebody else took over since."""
+        self._users -= 1
+        if self._users > 0 or threading.current_thread() is not threading.main_thread():
             return
         for number, previous in list(self._previous.items()):
             if signal.getsignal(number) == self._handle:
@@ -58,7 +62,10 @@ class SignalEvents:
                 del self._previous[number]
 
     def _handle(self, number: int, frame: Any) -> None:
-        """Emit the event, then do what would have been done."""
+        """Emit the event, then do what would have been done; what we interrupted in our own code is finished first."""
+        if hub.is_busy() or pipeline.is_writing():
+            interrupts.postpone(lambda: self._handle(number, frame))
+            return
         try:
             bus.emit(self, EVENTS[signal.Signals(number).name]())
         except Exception as error:  # the signal must work whatever happens to its event
@@ -71,7 +78,8 @@ class SignalEvents:
 
     def _default(self, number: int) -> None:
         """Let the system do its default (end or stop the process), and be back after a stop."""
-        hub.each(lambda recorder: recorder.pipeline.flush(timeout_s=1.0) and None)
+        for recorder in hub.recorders:
+            recorder.pipeline.flush(timeout_s=1.0)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         signal.signal(number, self._handle)

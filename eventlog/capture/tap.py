@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -20,7 +21,9 @@ from crewai.events.event_bus import crewai_event_bus as bus
 from eventlog.contents import Cache
 from eventlog.logger import Logger
 
-Sink = Callable[[Any, Any], None]
+Prepare = Callable[[Any, Any], None]
+Sink = Callable[[Prepare, Any, Any], None]
+"""Called with what gives the event its ids, and with the source and the event."""
 Mode = Literal["off", "tap", "handlers"]
 log = Logger(__name__)
 
@@ -41,8 +44,9 @@ class Tap:
         self._probes: set[str] = set()
         self._seen: Cache[str, bool] = Cache(10_000)
         self._handled: dict[type, Callable[..., None]] = {}
-        self._wrapper: Callable[[Any, Any], None] | None = None
-        self._previous: Callable[[Any, Any], None] | None = None
+        self._sink_token: Any = None
+        self._wrapper: Prepare | None = None
+        self._previous: Prepare | None = None
         self.mode: Mode = "off"
 
     def install(self) -> Mode:
@@ -65,6 +69,7 @@ class Tap:
         for event_class, handler in self._handled.items():
             bus.off(event_class, handler)
         self._handled.clear()
+        self._leave_stream()
         self.mode = "off"
 
     # -- the private point --------------------------------------------------------------------
@@ -76,9 +81,13 @@ class Tap:
             return
 
         def _prepare_event(source: Any, event: Any) -> None:
-            previous(source, event)
-            if self._active:
-                self._receive(source, event)
+            if not self._active:
+                previous(source, event)
+            elif isinstance(event, ProbeEvent):
+                previous(source, event)
+                self._probes.discard(event.event_id)
+            else:
+                self._sink(previous, source, event)
 
         self._previous, self._wrapper = previous, _prepare_event
         bus._prepare_event = _prepare_event  # type: ignore[method-assign]  # noqa: SLF001
@@ -91,13 +100,6 @@ class Tap:
             else:
                 bus._prepare_event = self._previous  # type: ignore[method-assign,assignment]  # noqa: SLF001
         self._wrapper = None
-
-    def _receive(self, source: Any, event: Any) -> None:
-        """Hand one event to the sink; our own probes stop here."""
-        if isinstance(event, ProbeEvent):
-            self._probes.discard(event.event_id)
-            return
-        self._sink(source, event)
 
     def _probe(self) -> bool:
         """Whether both ways of emitting reach us."""
@@ -132,15 +134,29 @@ class Tap:
         try:
             from crewai.events.stream_context import add_stream_sink  # noqa: PLC0415 - may be gone too
 
-            add_stream_sink(self._receive_once)
+            self._sink_token = add_stream_sink(self._receive_once)
         except Exception as error:
             log.warning("stream_sink_unavailable", error=repr(error))
 
+    def _leave_stream(self) -> None:
+        """Take the stream sink off; in another context than the one it was added in, it stays and does nothing."""
+        if self._sink_token is not None:
+            from crewai.events.stream_context import reset_stream_sinks  # noqa: PLC0415
+
+            with suppress(ValueError):
+                reset_stream_sinks(self._sink_token)
+            self._sink_token = None
+
     def _receive_once(self, source: Any, event: Any) -> None:
         """Hand over an event that both points may bring."""
-        if self._active and not self._seen.get(event.event_id):
-            self._seen.put(event.event_id, value=True)
-            self._receive(source, event)
+        if not self._active or isinstance(event, ProbeEvent) or self._seen.get(event.event_id):
+            return
+        self._seen.put(event.event_id, value=True)
+        self._sink(_prepared, source, event)
+
+
+def _prepared(_source: Any, _event: Any) -> None:
+    """Nothing is left to do: what reaches a handler has its ids."""
 
 
 def _all_subclasses(cls: type) -> set[type]:

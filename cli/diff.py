@@ -1,0 +1,114 @@
+"""``eventlog diff``: where two runs, or two moments of one, differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+from eventlog.cli.opening import Place, parse_place, reading
+from eventlog.cli.options import Settings, examples, shared_options
+from eventlog.cli.output import Block, Facts, Table, show_json, show_page
+from eventlog.cli.text import count_of, one_line
+from eventlog.log import Log
+from eventlog.record import StoredEvent
+from eventlog.replay.diff import Difference, EventDifference, diff_states, first_difference
+
+DIFFERENT = 3
+DIFFERENCES_SHOWN = 40
+
+
+@click.command(
+    epilog=examples(
+        "eventlog diff monday tuesday",
+        "eventlog diff nightly@40 nightly@80",
+        "eventlog diff nightly/main@latest nightly/cheaper@latest",
+        "eventlog diff 3f2a91c0 7be410aa --state",
+    )
+)
+@click.argument("left", metavar="A")
+@click.argument("right", metavar="B")
+@click.option("--state", "state_only", is_flag=True, help="Compare the states only, not the events that led to them.")
+@shared_options
+def diff(settings: Settings, left: str, right: str, state_only: bool) -> int:
+    """Compare two places in the log: the events up to them, and the states there.
+
+    A and B are RUN, RUN@CURSOR, RUN/BRANCH@CURSOR, or a bare event id or seq. Ids, times and
+    durations do not count. Exit code 0: equal; 3: different.
+    """
+    with reading(settings) as log:
+        places = parse_place(log, left), parse_place(log, right)
+        states = [log.state(p.run, branch=p.branch, to=p.seq) for p in places]
+        found = diff_states(*states)
+        events = None if state_only else first_difference(*(_events(log, place) for place in places))
+    different = bool(found) or events is not None
+    if settings.as_json:
+        show_json(_as_json(places, found, events, different=different))
+    else:
+        show_page(_page(places, found, events, state_only=state_only))
+    return DIFFERENT if different else 0
+
+
+def _events(log: Log, place: Place) -> Any:
+    """Yield the events of a place as stored: equal contents have equal references."""
+    return log.reader.stored(log.reader.branch_id(place.run, place.branch), to=place.seq)
+
+
+def _named(place: Place) -> str:
+    """Return a place as the command line takes it."""
+    return f"{place.run}/{place.branch}@{place.seq}"
+
+
+def _page(
+    places: tuple[Place, Place], found: list[Difference], events: EventDifference | None, *, state_only: bool
+) -> list[Block]:
+    """Return the page for people."""
+    word = "different" if found or events else "equal"
+    alike = "(not compared)" if state_only else "different" if events else "equal"
+    summary = [
+        ("A", _named(places[0])), ("B", _named(places[1])), ("result", word), ("events", alike),
+        ("state", count_of(len(found), "difference") if found else "equal"),
+    ]  # fmt: skip
+    rows = [(d.kind, d.path, one_line(d.left), one_line(d.right)) for d in found[:DIFFERENCES_SHOWN]]
+    if len(found) > DIFFERENCES_SHOWN:
+        rows.append(("", f"… {len(found) - DIFFERENCES_SHOWN} more: --json shows all", "", ""))
+    return [Facts(summary), *_first(events), Table("state", ("change", "where", "A", "B"), rows)]
+
+
+def _first(events: EventDifference | None) -> list[Block]:
+    """Return the first events that differ."""
+    if events is None:
+        return []
+    sides = [("A", events.left), ("B", events.right)]
+    head = [(side, _seq(event), event.type if event else "(ends here)", event.path if event else "") for side, event in sides]
+    rows = [(d.kind, d.path, one_line(d.left), one_line(d.right)) for d in events.differences[:DIFFERENCES_SHOWN]]
+    return [
+        Table(f"first different event, after {events.index} alike", ("", "seq", "type", "path"), head, right=("seq",)),
+        Table("in that event", ("change", "where", "A", "B"), rows),
+    ]
+
+
+def _seq(event: StoredEvent | None) -> str:
+    """Return where an event stands."""
+    return str(event.seq) if event else ""
+
+
+def _as_json(
+    places: tuple[Place, Place], found: list[Difference], events: EventDifference | None, *, different: bool
+) -> dict[str, Any]:
+    """Return the document for programs."""
+    first = None
+    if events is not None:
+        sides = {side: _event_json(event) for side, event in (("left", events.left), ("right", events.right))}
+        first = {"alike": events.index, **sides, "differences": events.differences}
+    left, right = ({"run": p.run, "branch": p.branch, "seq": p.seq} for p in places)
+    return {"equal": not different, "left": left, "right": right, "state": found, "first_event": first}
+
+
+def _event_json(event: StoredEvent | None) -> dict[str, Any] | None:
+    """Return an event with its payload as a document, references as stored."""
+    if event is None:
+        return None
+    fields: dict[str, Any] = msgspec.structs.asdict(event)
+    return {**fields, "payload": msgspec.Raw(event.payload)}

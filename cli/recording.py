@@ -1,0 +1,62 @@
+"""The capture of one whole process, until the interpreter exits."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from eventlog.cli.options import Settings
+from eventlog.cli.text import count_of, harmless
+from eventlog.log import open_log
+
+if TYPE_CHECKING:
+    from eventlog.listener import EventLogListener
+    from eventlog.writer import Status
+
+
+class Recording:
+    """Captures everything from ``start`` on under one run."""
+
+    def __init__(self, settings: Settings, run: str, durability: str, *, quiet: bool) -> None:
+        """Open the log.
+
+        Raises:
+            LogOpenError: it cannot be written; nothing was run.
+        """
+        self._settings, self._run, self._quiet = settings, run, quiet
+        self._log = open_log(settings.db, durability=durability)
+        self._listener: EventLogListener | None = None
+        self._pid = os.getpid()
+
+    def start(self) -> None:
+        """Capture from here on. Registered first, our end comes last: after the script's and CrewAI's exit handlers."""
+        atexit.register(self._finish)
+        from eventlog.listener import EventLogListener
+
+        self._listener = EventLogListener(self._log, run=self._run)
+
+    def _finish(self) -> None:
+        """Close the log and say what is in it; a forked child leaves that to its parent."""
+        if os.getpid() != self._pid or self._listener is None:
+            return
+        self._listener.close()
+        status = self._log.status()
+        self._log.close()
+        if not self._quiet:
+            self._report(status)
+
+    def _report(self, status: Status) -> None:
+        """Write one line to stderr, and another one if events were lost."""
+        lost = status.failed + status.queued
+        if self._settings.as_json:
+            facts = {"run": self._run, "events": status.committed, "lost": lost, "path": str(self._settings.db)}
+            click.echo(msgspec.json.encode({**facts, "capture_mode": status.capture_mode}), err=True)
+            return
+        count = count_of(status.committed, "event")
+        click.echo(harmless(f"recorded run {self._run}: {count} → {self._settings.db}"), err=True)
+        if lost:
+            click.echo(harmless(f"warning: {count_of(lost, 'event')} lost: {status.last_error or status.degraded}"), err=True)

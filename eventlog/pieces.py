@@ -1,0 +1,73 @@
+"""Write a text as pieces of texts that were stored a moment ago. Pure.
+
+A ReAct agent's loop repeats itself: its next message is the model's response, then
+``Observation:``, then the tool's output; its thought is the beginning of the response. Such
+a text is stored as references and what is new in between::
+
+    [{"$content": HASH}, "\\nObservation: ", {"$content": HASH}]
+    [{"$content": HASH, "first": 509}]          its first 509 characters
+
+Its name is the hash of the whole text all the same, so nothing depends on how it is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+PIECE_CHARS_MIN = 128
+"""A shorter piece is not worth its reference."""
+RECENT_MAX, RECENT_CHARS_MAX = 12, 200_000
+"""How many texts are remembered, and how long one may be."""
+
+Recent = tuple[str, str]
+"""Hash and text."""
+
+
+def split_text(text: str, recent: Iterable[Recent]) -> list[Any] | None:
+    """Return the pieces of ``text``, or ``None`` when less than half of it is in recent texts."""
+    pieces: list[Any] = []
+    position = saved = 0
+    candidates = list(recent)
+    for name, known in candidates:
+        if known.startswith(text) and len(known) > len(text):
+            return [{"$content": name, "first": len(text)}]
+    while len(text) - position >= PIECE_CHARS_MIN:
+        found = _earliest(text, position, candidates)
+        if found is None:
+            break
+        start, name, length = found
+        if start > position:
+            pieces.append(text[position:start])
+        pieces.append({"$content": name})
+        position, saved = start + length, saved + length
+    if saved * 2 < len(text):
+        return None
+    if position < len(text):
+        pieces.append(text[position:])
+    return pieces
+
+
+def _earliest(text: str, position: int, candidates: list[Recent]) -> tuple[int, str, int] | None:
+    """Return where the first, and there the longest, recent text stands in the rest of ``text``."""
+    best: tuple[int, str, int] | None = None
+    for name, known in candidates:
+        if PIECE_CHARS_MIN <= len(known) <= len(text) - position:
+            start = text.find(known, position)
+            if start >= 0 and (best is None or (start, -len(known)) < (best[0], -best[2])):
+                best = (start, name, len(known))
+    return best
+
+
+def join_pieces(pieces: Any, lookup: Callable[[str], Any]) -> str:
+    """Return the text that pieces make up; ``lookup`` returns a stored text and raises ``KeyError`` if it is gone."""
+    out = []
+    for piece in pieces if isinstance(pieces, list) else []:
+        if isinstance(piece, str):
+            out.append(piece)
+        elif isinstance(piece, dict) and isinstance(piece.get("$content"), str):
+            text = lookup(piece["$content"])
+            first = piece.get("first")
+            if isinstance(text, str):
+                out.append(text[:first] if isinstance(first, int) else text)
+    return "".join(out)
