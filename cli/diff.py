@@ -81,7 +81,10 @@ def _first(events: EventDifference | None) -> list[Block]:
     if events is None:
         return []
     sides = [("A", events.left), ("B", events.right)]
-    head = [(side, _seq(event), event.type if event else "(ends here)", event.path if event else "") for side, event in sides]
+    head = [
+        (side, _seq(event), event.type if event else "(ends here)", event.path if event else "")
+        for side, event in sides
+    ]
     rows = [(d.kind, d.path, one_line(d.left), one_line(d.right)) for d in events.differences[:DIFFERENCES_SHOWN]]
     return [
         Table(f"first different event, after {events.index} alike", ("", "seq", "type", "path"), head, right=("seq",)),

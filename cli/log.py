@@ -75,7 +75,9 @@ def log(
 def show_events(reader: Reader, wanted: Wanted, show: Any, *, limit: int | None, follow: bool) -> int:
     """Show events until the end, or the limit, or (``follow``) for ever; returns how many."""
     shown = 0
-    for event in _following(reader, wanted) if follow else reader.stored(wanted.branch, wanted.after, types=wanted.types):
+    for event in (
+        _following(reader, wanted) if follow else reader.stored(wanted.branch, wanted.after, types=wanted.types)
+    ):
         show(event)
         shown += 1
         if shown == limit:

@@ -59,4 +59,6 @@ class Recording:
         count = count_of(status.committed, "event")
         click.echo(harmless(f"recorded run {self._run}: {count} → {self._settings.db}"), err=True)
         if lost:
-            click.echo(harmless(f"warning: {count_of(lost, 'event')} lost: {status.last_error or status.degraded}"), err=True)
+            click.echo(
+                harmless(f"warning: {count_of(lost, 'event')} lost: {status.last_error or status.degraded}"), err=True
+            )

@@ -7,7 +7,7 @@ from eventlog.cli.output import Block, Facts, Prose, Table
 from eventlog.cli.text import as_text, one_line
 from eventlog.cli.trees import tree_lines
 from eventlog.replay.path import last_segment
-from eventlog.replay.state import RunState
+from eventlog.replay.state import RunState, TaskState
 
 EXCERPT_CHARS = 60
 
@@ -43,11 +43,16 @@ def _facts(state: RunState, place: Place) -> list[tuple[str, str]]:
         ("started", (state.started_at or "")[:19]),
         ("this event", (state.updated_at or "")[:19]),
         ("events", str(state.event_count)),
-        ("own events", ", ".join(f"{name} × {n}" for name, n in state.user_types.items())),
-        ("unknown types", ", ".join(f"{name} × {n}" for name, n in state.unknown_types.items())),
+        ("own events", _counted(state.user_types)),
+        ("unknown types", _counted(state.unknown_types)),
         ("gaps", f"{lost} events were lost; see: eventlog log {state.run} --type eventlog.capture_gap" if lost else ""),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _counted(types: dict[str, int]) -> str:
+    """Return types with how often each came."""
+    return ", ".join(f"{name} ({count})" for name, count in types.items())
 
 
 def _tree(title: str, tree: object) -> Prose:
@@ -57,12 +62,16 @@ def _tree(title: str, tree: object) -> Prose:
 
 def _tasks(state: RunState) -> Table:
     """Return the tasks in order."""
-    rows = [
-        (str(number), task.status, task.agent, one_line(task.name or task.description, 30),
-         one_line(task.error if task.status == "failed" else task.output, EXCERPT_CHARS), _span(task.started_seq, task.completed_seq))
-        for number, task in enumerate(state.tasks, 1)
-    ]  # fmt: skip
-    return Table("tasks", ("#", "status", "agent", "task", "output", "events"), rows, right=("#",))
+    columns = ("#", "status", "agent", "task", "output", "events")
+    return Table("tasks", columns, [_task(n, task) for n, task in enumerate(state.tasks, 1)], right=("#",))
+
+
+def _task(number: int, task: TaskState) -> tuple[str, ...]:
+    """Return one task."""
+    outcome = task.error if task.status == "failed" else task.output
+    name = one_line(task.name or task.description, 30)
+    events = _span(task.started_seq, task.completed_seq)
+    return (str(number), task.status, task.agent, name, one_line(outcome, EXCERPT_CHARS), events)
 
 
 def _span(start: int | None, end: int | None) -> str:
@@ -84,7 +93,9 @@ def _methods(state: RunState) -> Table:
 def _models(state: RunState) -> Table:
     """Return the calls of models and their tokens."""
     uses = dict(state.llm.by_model)
-    rows = [(n, str(u.calls), str(u.prompt_tokens), str(u.completion_tokens), str(u.total_tokens)) for n, u in uses.items()]
+    rows = [
+        (n, str(u.calls), str(u.prompt_tokens), str(u.completion_tokens), str(u.total_tokens)) for n, u in uses.items()
+    ]
     if state.llm.failed:
         rows.append(("(failed)", str(state.llm.failed), "", "", ""))
     numbers = ("calls", "prompt", "completion", "tokens")

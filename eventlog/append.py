@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
@@ -94,6 +94,23 @@ class Appender:
                 if expected_seq is not None and not self._is_stored(events[0]):
                     self._expect(events[0], expected_seq)
                 return [self._insert(event) for event in events]
+        except BaseException:
+            self.forget()
+            raise
+
+    def write_all(self, events: Iterable[NewEvent]) -> int:
+        """Append events while they are made, in one transaction however many; returns how many were new.
+
+        Raises:
+            sqlite3.Error, and whatever ``events`` raises: nothing was written.
+        """
+        try:
+            with transaction(self.db):
+                self._catch_up()
+                before = self._last_seq
+                for event in events:
+                    self._insert(event)
+                return self._last_seq - before
         except BaseException:
             self.forget()
             raise

@@ -87,7 +87,7 @@ class Encoder:
         clean = False
         for _ in range(10):
             known = self.redactor.epoch
-            work = Encoding(self, clean=clean)
+            work = self.begin(clean=clean)
             data = work.payload(fields)
             if self.redactor.epoch != known:
                 self.index.clear()
@@ -95,6 +95,10 @@ class Encoder:
                 break
             clean = True
         return Encoded(data, work.contents, work.flags, work.publish, work.epoch)
+
+    def begin(self, *, clean: bool) -> Encoding:
+        """Return a fresh pass; an import's is of another kind (``recode.py``)."""
+        return Encoding(self, clean=clean)
 
     def request_name(self, request: Request) -> str:
         """Return the name of a request to a model: the same tomorrow, for the same words (``requests.py``)."""

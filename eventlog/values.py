@@ -167,6 +167,7 @@ _SCALARS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "$str": _text,
     "$error": _error,
     "$ref": _ref,
+    "$timedelta": _inner("$timedelta", (int, float)),
     **{name: _inner(name, str) for name in ("$datetime", "$date", "$time", "$uuid", "$path", "$decimal")},
 }
 """Tags that may stand for the key of a mapping."""

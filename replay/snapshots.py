@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import msgspec
@@ -96,6 +96,11 @@ class Snapshotter:
                 self._thread = threading.Thread(target=self._work, name="eventlog-snapshots", daemon=True)
                 self._thread.start()
             self._wake.set()
+
+    def follow(self, branches: Iterable[tuple[str, str]]) -> None:
+        """Store the snapshots of branches (run, branch) that were appended to in one go."""
+        self._due.update(branches)
+        self.catch_up()
 
     def close(self) -> None:
         """Store what is due, then stop."""

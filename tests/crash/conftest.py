@@ -1,0 +1,64 @@
+"""Processes that may die: one nursery for all tests, which forks a child per case."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+class Nursery:
+    """Runs cases of ``tests/crash/children`` in processes of their own."""
+
+    def __init__(self) -> None:
+        """Start the process that the children are forked from."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.children"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, module: str, name: str, folder: Path, *, timeout: float = 30, **options: Any) -> None:
+        """Begin a case and come back at once."""
+        case = {"module": module, "name": name, "folder": str(folder), "timeout": timeout, "options": options}
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(case) + "\n")
+        self._process.stdin.flush()
+
+    def result(self) -> int | None:
+        """Wait for the end of the case; returns its exit code, negative for a signal, nothing if it hung."""
+        assert self._process.stdout is not None
+        code: int | None = json.loads(self._process.stdout.readline())
+        return code
+
+    def run(self, module: str, name: str, folder: Path, **options: Any) -> int | None:
+        """Run a case to its end; see ``result``. What it printed to stderr goes to the test's."""
+        self.start(module, name, folder, **options)
+        code = self.result()
+        print((folder / "stderr").read_text()[-5000:], file=sys.stderr)
+        return code
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=30)
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Yield the nursery."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()

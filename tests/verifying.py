@@ -1,0 +1,77 @@
+"""Looks at the file itself, through a connection of its own: what is stored, and whether it holds together."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from eventlog.append import chain_digest, shown_id, stored_id
+
+PATHS = (
+    "WITH RECURSIVE full (id, path) AS (SELECT 0, '' UNION ALL"
+    " SELECT paths.id, full.path || '/' || paths.label FROM full JOIN paths ON paths.parent = full.id)"
+    " SELECT id, path FROM full"
+)
+EVENTS = (
+    "SELECT seq, branch, event_id, type, at_ns, parent, previous, triggered, started, emission,"
+    " task, agent, path, flags, payload, digest FROM events ORDER BY seq"
+)
+
+
+def query(path: Path, sql: str) -> list[Any]:
+    """Return all rows. In the process that writes the log, only after the log was closed or by another connection."""
+    with closing(sqlite3.connect(path, timeout=5)) as db:
+        return db.execute(sql).fetchall()
+
+
+def stored_ids(path: Path) -> list[str]:
+    """Return the ids of all events, in order."""
+    return [str(shown_id(row[0])) for row in query(path, "SELECT event_id FROM events ORDER BY seq")]
+
+
+def stored_types(path: Path) -> list[str]:
+    """Return the types of all events, in order."""
+    sql = "SELECT names.name FROM events JOIN names ON names.id = events.type ORDER BY seq"
+    return [str(row[0]) for row in query(path, sql)]
+
+
+def numbers(path: Path, *, field: str = "n") -> list[int]:
+    """Return the number in the payload of each event that has one, in order."""
+    sql = f"SELECT json_extract(payload, '$.{field}') FROM events ORDER BY seq"
+    return [int(row[0]) for row in query(path, sql) if row[0] is not None]
+
+
+def problems(path: Path) -> Iterator[str]:
+    """Yield what is wrong with a file: SQLite's own check, gaps, doubles, links of the hash chains. No forks."""
+    result = query(path, "PRAGMA integrity_check")[0][0]
+    if result != "ok":
+        yield f"integrity: {result}"
+    rows = query(path, EVENTS)
+    if [row[0] for row in rows] != list(range(1, len(rows) + 1)):
+        yield "seq has gaps"
+    doubled = query(path, "SELECT count(*) FROM events GROUP BY run, event_id HAVING count(*) > 1")
+    if doubled:
+        yield f"{len(doubled)} events are stored twice"
+    yield from _broken_links(path, rows)
+
+
+def _broken_links(path: Path, rows: list[Any]) -> Iterator[str]:
+    """Compute every digest anew."""
+    names = {row[0]: row[1:] for row in query(path, "SELECT id, name, label FROM names")}
+    paths = dict(query(path, PATHS))
+    heads: dict[int, bytes] = {}
+    for seq, branch, event_id, kind, at_ns, *links, emission, task, agent, place, flags, payload, digest in rows:
+        facts = (event_id, names[kind][0], at_ns, *links, emission, names.get(task), names.get(agent))
+        own = chain_digest(heads.get(branch, b""), seq, facts, paths[place], flags, payload.encode())
+        if own != digest:
+            yield f"seq {seq}: its digest is not that of its content after its predecessor"
+        heads[branch] = digest
+
+
+def missing(witnessed: list[str], path: Path) -> list[str]:
+    """Return the witnessed ids the log does not hold."""
+    there = {stored_id(event_id) for event_id in stored_ids(path)}
+    return [event_id for event_id in witnessed if stored_id(event_id) not in there]
