@@ -6,6 +6,8 @@ It knows nothing of eventlog. Run it with ``eventlog record``.
 from __future__ import annotations
 
 import os
+import time
+from typing import Any
 
 from crewai import Agent, Crew, Flow, Task
 from crewai.flow import listen, start
@@ -14,14 +16,22 @@ from pydantic import BaseModel
 
 from eventlog.testing import ScriptedLLM, final, tool_call
 
-SECONDS_PER_CALL = float(os.environ.get("DEMO_SECONDS_PER_CALL", "0.4"))
+SECONDS_PER_CALL = float(os.environ.get("DEMO_SECONDS_PER_CALL", "0.3"))
 """How long the LLM thinks."""
+SECONDS_TO_COMPARE = float(os.environ.get("DEMO_SECONDS_TO_COMPARE", "0"))
+"""How much longer it thinks before it compares: enough to be killed meanwhile."""
 
 
 @tool
 def price_of(tea: str) -> str:
     """Look up today's price of a tea."""
     return {"sencha": "18.20", "assam": "9.75", "oolong": "31.00"}.get(tea.lower(), "unknown")
+
+
+def compare_teas(_messages: list[Any], _tools: list[str]) -> Any:
+    """Answer after some thought."""
+    time.sleep(SECONDS_TO_COMPARE)
+    return final("Oolong is the most expensive at 31.00; Assam is the bargain.")
 
 
 def build_crew() -> Crew:
@@ -34,7 +44,7 @@ def build_crew() -> Crew:
             tool_call("price_of", tea="Assam"),
             final("Sencha costs 18.20 and Assam 9.75 per 100 g."),
             tool_call("price_of", tea="Oolong"),
-            final("Oolong is the most expensive at 31.00; Assam is the bargain."),
+            compare_teas,
             final("Tea market: buy Assam now, keep Oolong for guests, and stay with Sencha."),
         ],
     )
@@ -60,13 +70,14 @@ class TeaMarket(Flow[Market]):
     def open_day(self) -> str:
         """Begin the day."""
         self.state.day = "Monday"
-        return self.state.day
+        return "Monday"
 
     @listen(open_day)
     def write_report(self, day: str) -> str:
         """Run the crew."""
-        self.state.report = build_crew().kickoff(inputs={"day": day}).raw
-        return self.state.report
+        report = str(build_crew().kickoff(inputs={"day": day}))
+        self.state.report = report
+        return report
 
     @listen(write_report)
     def publish(self, report: str) -> str:

@@ -70,7 +70,7 @@ def _page(
         ("A", _named(places[0])), ("B", _named(places[1])), ("result", word), ("events", alike),
         ("state", count_of(len(found), "difference") if found else "equal"),
     ]  # fmt: skip
-    rows = [(d.kind, d.path, one_line(d.left), one_line(d.right)) for d in found[:DIFFERENCES_SHOWN]]
+    rows = _rows(found)
     if len(found) > DIFFERENCES_SHOWN:
         rows.append(("", f"… {len(found) - DIFFERENCES_SHOWN} more: --json shows all", "", ""))
     return [Facts(summary), *_first(events), Table("state", ("change", "where", "A", "B"), rows)]
@@ -85,11 +85,16 @@ def _first(events: EventDifference | None) -> list[Block]:
         (side, _seq(event), event.type if event else "(ends here)", event.path if event else "")
         for side, event in sides
     ]
-    rows = [(d.kind, d.path, one_line(d.left), one_line(d.right)) for d in events.differences[:DIFFERENCES_SHOWN]]
+    rows = _rows(events.differences)
     return [
         Table(f"first different event, after {events.index} alike", ("", "seq", "type", "path"), head, right=("seq",)),
         Table("in that event", ("change", "where", "A", "B"), rows),
     ]
+
+
+def _rows(found: list[Difference]) -> list[tuple[str, str, str, str]]:
+    """Return differences as rows."""
+    return [(d.kind, d.path, one_line(d.left, 50), one_line(d.right, 50)) for d in found[:DIFFERENCES_SHOWN]]
 
 
 def _seq(event: StoredEvent | None) -> str:

@@ -19,7 +19,7 @@ from eventlog.cli.text import harmless, harmless_json
 class Facts(msgspec.Struct):
     """Names and values, one pair a line."""
 
-    rows: list[tuple[str, str]]
+    rows: Sequence[tuple[str, str]]
 
 
 class Table(msgspec.Struct):
@@ -27,7 +27,7 @@ class Table(msgspec.Struct):
 
     title: str
     columns: Sequence[str]
-    rows: list[Sequence[str]]
+    rows: Sequence[Sequence[str]]
     right: Sequence[str] = ()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import mkstemp
@@ -78,7 +79,7 @@ def _followed(lines: Iterator[bytes], total: int) -> Iterator[bytes]:
 def _write(lines: Iterable[bytes], output: str, *, force: bool) -> int:
     """Write all lines, or nothing, and return how many events they are: the header is none."""
     if output == "-":
-        return _copy(lines, click.get_binary_stream("stdout"))
+        return _copy(lines, sys.stdout.buffer)
     target = Path(output)
     if target.exists() and not force:
         raise FileExistsHereError(f"{output}: there is such a file already")

@@ -11,6 +11,8 @@ from eventlog.errors import AmbiguousCursorError, CursorNotFoundError
 from eventlog.read import SEQ_MAX, Reader
 
 PREFIX_CHARS_MIN = 6
+INT64_MAX = 2**63 - 1
+"""What SQLite can compare with: times after the year 2262 are all the same to it."""
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -104,4 +106,4 @@ def _parse_time(text: str) -> int | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
     span = moment - EPOCH
-    return (span.days * 86_400 + span.seconds) * 1_000_000_000 + span.microseconds * 1000 + 999
+    return min((span.days * 86_400 + span.seconds) * 1_000_000_000 + span.microseconds * 1000 + 999, INT64_MAX)

@@ -93,11 +93,14 @@ def live_event(event: Event, classes: dict[str, type[BaseEvent]] | None = None) 
     """Return an event as an instance of its live class; fields the class does not have are attributes too."""
     cls = (classes if classes is not None else event_classes()).get(event.type, BaseEvent)
     fields: dict[str, Any] = {str(name): _revived(value) for name, value in event.payload.items()}
+    if isinstance(call_type := fields.get("call_type"), str):  # the one enumeration in CrewAI's events
+        fields["call_type"] = next((member for member in LLMCallType if member.value == call_type), call_type)
     fields.update({name: getattr(event, name) for name in _HEADER})
     fields["type"] = event.type
     fields["timestamp"] = datetime.fromtimestamp(event.at_ns / 1e9, tz=timezone.utc)
-    missing = {name: None for name, field in cls.model_fields.items() if field.is_required() and name not in fields}
-    made = cls.model_construct(**{name: value for name, value in fields.items() if name in cls.model_fields}, **missing)
+    known: dict[str, Any] = {name: value for name, value in fields.items() if name in cls.model_fields}
+    missing: dict[str, Any] = {name: None for name, field in cls.model_fields.items() if field.is_required()}
+    made = cls.model_construct(None, **{**missing, **known})
     vars(made).update({name: value for name, value in fields.items() if name not in cls.model_fields})
     return made
 
@@ -167,8 +170,6 @@ def _revived(tree: Any, depth: int = 0) -> Any:
         return _object(tree[tag], {str(k): _revived(v, depth + 1) for k, v in tree["fields"].items()})
     if tag == "$ref":
         return Recorded(**{str(k).lstrip("$"): v for k, v in tree.items()})
-    if tag == "$enum" and tree[tag] == class_name(LLMCallType):
-        return next((member for member in LLMCallType if member.value == tree.get("v")), tree.get("v"))
     if isinstance(tag, str) and tag.startswith("$"):
         return _time(tree) if tag == "$datetime" else plain(tree)
     return {name: _revived(value, depth + 1) for name, value in tree.items()}
