@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from eventlog import __version__
+from eventlog.cli.options import examples
 from eventlog.cli.text import harmless
 from eventlog.errors import EventLogError
 
@@ -68,7 +69,11 @@ class LazyGroup(click.Group):
         return outcome
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples("eventlog demo", "eventlog record crew.py", "eventlog replay --to 42"),
+)
 @click.version_option(__version__, "--version", message="eventlog %(version)s")
 def group() -> None:
     """Record what a CrewAI program does, and look at it at any point in time."""

@@ -48,8 +48,8 @@ def one_line(value: Any, chars_max: int = 80) -> str:
 
 
 def moment(at_ns: int | None) -> str:
-    """Return a time in UTC to the millisecond, as ``--to`` takes it; empty for none."""
-    return "" if at_ns is None else f"{iso_utc(at_ns)[:23]}Z"
+    """Return a time in UTC, precise enough for ``--to`` to find that very event; empty for none."""
+    return "" if at_ns is None else iso_utc(at_ns)
 
 
 def size(count: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from eventlog.capture.keys import stable_key
 from eventlog.codec import AsContent
 from eventlog.references import class_name, kind_of, read_fact, reference
 
@@ -52,7 +53,7 @@ def _crew_definition(crew: Any) -> dict[str, Any]:
     }
     return {
         "kind": "crew",
-        "key": read_fact(crew, "key"),
+        "key": stable_key(crew),
         "name": read_fact(crew, "name"),
         "agents": [_agent_line(a) for a in everyone],
         "tasks": [_task_line(t) for t in tasks],
@@ -74,7 +75,7 @@ def _task_definition(task: Any) -> dict[str, Any]:
     content = {**fields_of(task), "agent": fields_of(agent) if agent is not None else None}
     return {
         "kind": "task",
-        "key": read_fact(task, "key"),
+        "key": stable_key(task),
         "name": read_fact(task, "name"),
         "agents": [_agent_line(agent)] if agent is not None else [],
         "tasks": [_task_line(task)],
@@ -88,7 +89,7 @@ def _agent_definition(agent: Any) -> dict[str, Any] | None:
         return None
     return {
         "kind": "agent",
-        "key": read_fact(agent, "key"),
+        "key": stable_key(agent),
         "name": read_fact(agent, "role"),
         "agents": [_agent_line(agent)],
         "definition": AsContent(fields_of(agent)),
@@ -97,14 +98,14 @@ def _agent_definition(agent: Any) -> dict[str, Any] | None:
 
 def _agent_line(agent: Any) -> dict[str, Any]:
     """What finds an agent again."""
-    return {"id": read_fact(agent, "id"), "key": read_fact(agent, "key"), "role": read_fact(agent, "role")}
+    return {"id": read_fact(agent, "id"), "key": stable_key(agent), "role": read_fact(agent, "role")}
 
 
 def _task_line(task: Any) -> dict[str, Any]:
     """What finds a task again, and what a list of tasks shows."""
     return {
         "id": read_fact(task, "id"),
-        "key": read_fact(task, "key"),
+        "key": stable_key(task),
         "name": read_fact(task, "name"),
         "description": getattr(task, "description", None),
         "agent": read_fact(getattr(task, "agent", None), "role"),

@@ -1,11 +1,16 @@
-"""What people answer: ``eventlog.human_exchange`` for task feedback, ``ask()`` and ``@human_feedback``."""
+"""What people answer: ``eventlog.human_exchange`` for task feedback, ``ask()`` and ``@human_feedback``.
+
+Whoever answers may be a class of the user's, so a provider's method is wrapped when CrewAI is about to ask it.
+One that does the whole conversation itself (``handle_feedback`` of its own) shows no answer to record.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from crewai.core.providers.human_input import SyncHumanInputProvider
+from crewai.agents.agent_executor import AgentExecutor
+from crewai.core.providers.human_input import SyncHumanInputProvider, get_provider
 from crewai.flow.async_feedback.providers import ConsoleProvider
 from crewai.flow.flow import Flow
 from crewai.flow.runtime import Flow as RuntimeFlow
@@ -14,16 +19,51 @@ from eventlog.capture.around import arguments, observed
 from eventlog.capture.hub import hub
 from eventlog.capture.patches import Patch
 
+PROMPTS = ("_prompt_input", "_prompt_input_async")
+FEEDBACK = "request_feedback"
+
 
 def patches() -> list[Patch]:
-    """Wrap the questions."""
-    asks = next((c for c in (Flow, RuntimeFlow) if "ask" in c.__dict__), RuntimeFlow)
+    """Wrap the questions, and the moments just before a provider is asked one."""
+    flow = next((c for c in (Flow, RuntimeFlow) if "ask" in c.__dict__), RuntimeFlow)
     return [
-        Patch(SyncHumanInputProvider, "_prompt_input", _recorded("task_feedback")),
-        Patch(SyncHumanInputProvider, "_prompt_input_async", _recorded("task_feedback")),
-        Patch(asks, "ask", _recorded("ask")),
-        Patch(ConsoleProvider, "request_feedback", _recorded("human_feedback")),
+        *(Patch(SyncHumanInputProvider, name, _recorded("task_feedback")) for name in PROMPTS),
+        Patch(AgentExecutor, "_handle_human_feedback", _before_task_feedback),
+        Patch(AgentExecutor, "_ahandle_human_feedback", _before_task_feedback),
+        Patch(flow, "ask", _recorded("ask")),
+        Patch(flow, "_request_human_feedback", _recorded("human_feedback")),
+        Patch(flow, "_resolve_feedback_provider", _with_recorded_feedback),
+        Patch(ConsoleProvider, FEEDBACK, _recorded("human_feedback")),
     ]
+
+
+def _before_task_feedback(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap the prompts of the provider that is asked now."""
+
+    def handle(*args: Any, **kwargs: Any) -> Any:
+        _wrap(get_provider(), PROMPTS, "task_feedback")
+        return original(*args, **kwargs)
+
+    return handle
+
+
+def _with_recorded_feedback(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap the provider that a flow is about to ask."""
+
+    def resolve(*args: Any, **kwargs: Any) -> Any:
+        provider = original(*args, **kwargs)
+        _wrap(provider, (FEEDBACK,), "human_feedback")
+        return provider
+
+    return resolve
+
+
+def _wrap(provider: Any, names: tuple[str, ...], kind: str) -> None:
+    """Wrap methods where a provider's class or one of its bases defines them; a second time does nothing."""
+    for name in names:
+        owner = next((cls for cls in type(provider).__mro__ if name in cls.__dict__), None)
+        if owner is not None:
+            hub.patch(Patch(owner, name, _recorded(kind)))
 
 
 def _recorded(kind: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

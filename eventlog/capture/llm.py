@@ -25,6 +25,7 @@ from eventlog.references import class_name
 
 CALLS = ("call", "acall")
 COUNT = "get_input_tokens_count"
+TRACK = "_track_token_usage_internal"
 
 
 class Call(msgspec.Struct):
@@ -38,6 +39,9 @@ class Call(msgspec.Struct):
     """Id of its ``llm_call_failed`` event."""
     started: bool = False
     """Whether it told what it was asked."""
+    usage: dict[str, int] = {}
+    """Tokens its model counted for it."""
+    counting: bool = False
 
 
 current_call: ContextVar[Call | None] = ContextVar("eventlog_llm_call", default=None)
@@ -62,7 +66,7 @@ def observe(event: Any) -> None:
 def patches() -> list[Patch]:
     """Wrap every model class there is, and have the ones to come wrapped too."""
     found = [p for cls in _subclasses(BaseLLM) for p in _patches_of(cls)]
-    return [*found, Patch(BaseLLM, "_wrap_call_method", _wrap_newcomers)]
+    return [*found, Patch(BaseLLM, TRACK, _around_track), Patch(BaseLLM, "_wrap_call_method", _wrap_newcomers)]
 
 
 def _subclasses(cls: type) -> Iterator[type]:
@@ -83,6 +87,8 @@ def _patches_of(cls: type) -> list[Patch]:
     out = [Patch(cls, name, _around_call) for name in names]
     if COUNT in cls.__dict__:
         out.append(Patch(cls, COUNT, _around_count))
+    if TRACK in cls.__dict__:
+        out.append(Patch(cls, TRACK, _around_track))
     return out
 
 
@@ -114,7 +120,7 @@ class _Exchange:
 
     def __init__(self, llm: Any, given: dict[str, Any]) -> None:
         """Take down the request before anybody changes the messages."""
-        self._llm, self._call, self._before = llm, Call(), dict(getattr(llm, "_token_usage", {}))
+        self._llm, self._call = llm, Call()
         self._parent = get_current_parent_id()
         messages, model = given.get("messages"), given.get("response_model")
         self._request = Request(
@@ -166,14 +172,8 @@ class _Exchange:
         if error is None and (call.completed is None or not _same(call.response, result)):
             fields["response"] = {"value": result}
         if error is None and call.completed is None:
-            fields["usage"] = self._usage()
+            fields["usage"] = call.usage or None
         recorder.append_numbered("eventlog.llm_exchange", fields, self._parent)
-
-    def _usage(self) -> dict[str, int] | None:
-        """Return the tokens the model's own counter gained during a call that emitted no event."""
-        now = getattr(self._llm, "_token_usage", {})
-        gained = {k: v - self._before.get(k, 0) for k, v in now.items() if v != self._before.get(k, 0)}
-        return gained or None
 
 
 def _same(told: Any, result: Any) -> bool:
@@ -199,3 +199,21 @@ def _around_count(original: Callable[..., Any]) -> Callable[..., Any]:
         return tokens
 
     return count
+
+
+def _around_track(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the tokens that a model counts to its call: the model's own sums mix the calls of all threads."""
+
+    def track(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = current_call.get()
+        if call is None or call.counting:
+            return original(self, *args, **kwargs)
+        call.counting, before = True, dict(getattr(self, "_token_usage", {}))
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            call.counting = False
+            gained = {k: v - before.get(k, 0) for k, v in getattr(self, "_token_usage", {}).items()}
+            call.usage = {k: call.usage.get(k, 0) + v for k, v in gained.items() if v or k in call.usage}
+
+    return track

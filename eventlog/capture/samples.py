@@ -8,7 +8,7 @@ model call (``eventlog.executor``); its messages and counters follow from the ex
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from eventlog.codec import dump_json
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from eventlog.record import NewEvent
 
 Publish = list["Callable[[], None]"]
-FLOW_EVENTS = ("flow_", "method_execution_")
-"""Types that carry the state themselves begin with these."""
 EXECUTOR_FIELDS = ("plan", "plan_ready", "replan_count", "last_replan_reason", "observations")
 
 
@@ -35,11 +33,10 @@ class Samples:
     def before(self, source: Any, event: Any, place: Place, publish: Publish) -> list[NewEvent]:
         """Return samples to store ahead of an event."""
         out = []
-        flow = self._around(place.execution)
-        if flow is not None:
-            carries = flow.entity() is source and event.type.startswith(FLOW_EVENTS)
+        for flow in self._around(place):
+            carries = flow.entity() is source and getattr(event, "state", None) is not None
             sample = self._flow_state(flow, place, publish, rebase=carries)
-            if sample is not None and not carries:
+            if sample is not None:
                 out.append(sample)
         if event.type == "llm_call_started":
             sample = self._executor_state(event, place, publish)
@@ -48,28 +45,37 @@ class Samples:
         return out
 
     @staticmethod
-    def _around(execution: Execution | None) -> Execution | None:
-        """Return the nearest flow execution whose object still lives."""
-        while execution is not None and (execution.kind != "flow" or execution.entity() is None):
+    def _around(place: Place) -> Iterator[Execution]:
+        """Yield the flows that an event happens in, innermost first; one that starts with it has no state yet."""
+        execution = place.execution
+        if place.opens is not None and execution is not None:
             execution = execution.parent
-        return execution
+        while execution is not None:
+            if execution.kind == "flow" and execution.entity() is not None:
+                yield execution
+            execution = execution.parent
 
     def _flow_state(self, flow: Execution, place: Place, publish: Publish, *, rebase: bool) -> NewEvent | None:
-        """Return what changed in a flow's state since it was last seen; ``rebase`` only takes note of it."""
+        """Return what changed in a flow's state since it was last seen; ``rebase`` only takes note of it.
+
+        The note is taken when the event is queued: of two threads that look at the same time, the one
+        whose event comes last leaves its note, and the next sample corrects what it did not see.
+        """
         state = getattr(flow.entity(), "state", None)
         fields = state if isinstance(state, dict) else getattr(state, "__dict__", None)
         if not isinstance(fields, dict):
             return None
         now = {str(k): self._encode(str(k), v) for k, v in list(fields.items())}
-        last, flow.sample = flow.sample or {}, {k: e.payload for k, e in now.items()}
-        changed = {k: e for k, e in now.items() if last.get(k) != e.payload}
+        seen, last = {k: e.payload for k, e in now.items()}, flow.sample or {}
+        changed = [e for k, e in now.items() if last.get(k) != e.payload]
         gone = [k for k in last if k not in now]
-        if rebase or not (changed or gone):
+        if not (changed or gone):
             return None
-        merged = _merge(list(changed.values()), gone)
-        publish.extend(e.publish for e in changed.values())
-        path = flow.path
-        return self._recorder.built("eventlog.flow_state", merged, place.home, path)
+        publish.append(lambda: setattr(flow, "sample", seen))
+        if rebase:
+            return None
+        publish.extend(e.publish for e in changed)
+        return self._recorder.built("eventlog.flow_state", _merge(changed, gone), place.home, flow.path)
 
     def _encode(self, key: str, value: Any) -> Encoded:
         """Encode one field of a state; ``None`` is a value here."""

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from eventlog.capture.homes import Home, Homes
+from eventlog.capture.keys import stable_key
 from eventlog.contents import Cache
 from eventlog.record import NewExecution
 from eventlog.references import read_fact
@@ -49,13 +50,15 @@ in_for_each: ContextVar[bool] = ContextVar("eventlog_for_each", default=False)
 class Execution:
     """One kickoff while this process runs it."""
 
-    __slots__ = ("entity", "kind", "parent", "path", "sample")
+    __slots__ = ("entity", "keys", "kind", "parent", "path", "sample")
 
     def __init__(self, kind: str, path: tuple[str, ...], parent: Execution | None, entity: Any) -> None:
         """``entity`` is held weakly: the user's objects are theirs."""
         self.kind, self.path, self.parent = kind, path, parent
         self.sample: Any = None
         """Last sample of a flow's state (``samples.py``)."""
+        self.keys: dict[str, str] = _task_keys(entity) if kind == "crew" else {}
+        """Keys of a crew's tasks by id: a planner's text, added later, would change them."""
         try:
             self.entity: Callable[[], Any] = weakref.ref(entity)
         except TypeError:
@@ -146,7 +149,7 @@ class Scopes:
             return again.place
         outer = parent.execution if parent else None
         kind = self._execution_kind(source, event, outer)
-        label = self._label(source, event, kind)
+        label = self._label(source, event, kind, outer)
         siblings = parent.children if parent else home.counters
         ordinal = siblings[label] = siblings.get(label, -1) + 1
         scope = Scope(event, (*(parent.path if parent else ()), f"{label}#{ordinal}"), parent, home)
@@ -199,9 +202,9 @@ class Scopes:
         """Return the key of the definition: CrewAI's own where it has one."""
         if kind == "flow":
             return type(source).__qualname__
-        return read_fact(event.task if kind == "task" else source, "key") or "unknown"
+        return stable_key(event.task if kind == "task" else source) or "unknown"
 
-    def _label(self, source: Any, event: Any, kind: str | None) -> str:
+    def _label(self, source: Any, event: Any, kind: str | None, outer: Execution | None) -> str:
         """Return the name of a scope, without its ordinal."""
         if kind is not None:
             key = self._execution_key(source, event, kind)
@@ -209,7 +212,8 @@ class Scopes:
             return f"{label}+{self._hash_of(execution_inputs(event))[:6]}" if in_for_each.get() else label
         name = event.type.removesuffix("_started")
         if name == "task":
-            return f"task[{_short(read_fact(event.task, 'key') or '?', 'task')}]"
+            known = outer.keys.get(str(event.task_id)) if outer else None
+            return f"task[{_short(known or stable_key(event.task) or '?', 'task')}]"
         if name == "method_execution":
             return f"method[{self._clean(event.method_name)}]"
         if name == "flow":
@@ -294,6 +298,11 @@ class Scopes:
                 return scope.entity()
             scope = scope.parent
         return None
+
+
+def _task_keys(crew: Any) -> dict[str, str]:
+    """Return the keys that a crew's tasks have before it runs."""
+    return {str(getattr(task, "id", "")): key for task in crew.tasks if (key := stable_key(task))}
 
 
 def execution_inputs(event: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from crewai.tasks.conditional_task import ConditionalTask
 
 from eventlog.capture.around import append
+from eventlog.capture.keys import stable_key
 from eventlog.capture.patches import Patch
 from eventlog.references import read_fact
 
@@ -23,7 +24,7 @@ def _around(original: Callable[..., Any]) -> Callable[..., Any]:
     def should_execute(self: Any, *args: Any, **kwargs: Any) -> Any:
         runs = original(self, *args, **kwargs)
         if not runs:
-            append("eventlog.task_skipped", {"task_id": read_fact(self, "id"), "key": read_fact(self, "key")})
+            append("eventlog.task_skipped", {"task_id": read_fact(self, "id"), "key": stable_key(self)})
         return runs
 
     return should_execute

@@ -6,7 +6,6 @@ The count is kept by a wrapper around ``emit`` and ``aemit`` that knows nothing 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,25 +47,28 @@ def captured(
     name, how = request.param
     if request.param not in captured_so_far:
         capture = in_run if how == "run" else under_listener
-        captured_so_far[request.param] = next(capture(name, tmp_path))
+        captured_so_far[request.param] = capture(name, tmp_path)
     return captured_so_far[request.param]
 
 
-def in_run(name: str, folder: Path) -> Iterator[Captured]:
+def in_run(name: str, folder: Path) -> Captured:
     """Record as a named run."""
     recorded = record(name, folder)
     with recorded.log as log:
-        yield Captured(name, recorded.oracle, log)
+        return Captured(name, recorded.oracle, log)
 
 
-def under_listener(name: str, folder: Path) -> Iterator[Captured]:
+def under_listener(name: str, folder: Path) -> Captured:
     """Record what happens in this process."""
     oracle = Oracle(World(WatchedLLM))
-    listener = eventlog.EventLogListener(folder / "log.db", signals=False)
-    with oracle.watching():
-        start(build(name, oracle.world))
-    yield Captured(name, oracle, listener.log)
-    listener.close()
+    with eventlog.open(folder / "log.db") as log:
+        listener = eventlog.EventLogListener(log, signals=False)
+        try:
+            with oracle.watching():
+                start(build(name, oracle.world))
+        finally:
+            listener.close()
+        return Captured(name, oracle, log)
 
 
 def test_every_event_is_in_the_log_exactly_once(captured: Captured) -> None:

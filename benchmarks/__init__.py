@@ -1,0 +1,1 @@
+"""What things cost, always beside a baseline in the same run: ``python -m benchmarks``."""

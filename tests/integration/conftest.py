@@ -1,0 +1,33 @@
+"""A log with a whole run in it, made once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli_world import DEMO_CREW, RUN, Cli, environment, finish
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Record the demonstration's crew to its end, by the command line."""
+    folder = tmp_path_factory.mktemp("recorded")
+    env = environment(DEMO_SECONDS_PER_CALL="0", CREWAI_STORAGE_DIR=str(folder / "crewai"))
+    result = finish("record", "--db", folder / "eventlog.db", "--run", RUN, DEMO_CREW, env=env)
+
+    assert result.code == 0, result.err
+    return folder / "eventlog.db"
+
+
+@pytest.fixture
+def db(recorded: Path, tmp_path: Path) -> Path:
+    """A copy of that log for this test alone."""
+    return Path(shutil.copy(recorded, tmp_path / "eventlog.db"))
+
+
+@pytest.fixture
+def cli(db: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command line on that copy."""
+    return Cli(db, capsys)

@@ -1,0 +1,108 @@
+"""The command line beside other processes: pipes, terminals, writers at work."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import eventlog
+from tests.cli_world import COMMAND, RUN, environment, finish, start
+
+
+def test_follow_shows_events_of_another_process_as_they_come(db: Path) -> None:
+    """Live, in order, each once; Ctrl-C ends it without a word."""
+    child = start("log", "--tail", "0", "--follow", "--json", "--db", db)
+    time.sleep(1.5)
+    with eventlog.open(db) as log:
+        seqs = [log.append("live.event", {"n": n}, run="live") for n in range(3)]
+        lines = [json.loads(child.stdout.readline()) for _ in seqs] if child.stdout else []
+        seqs += [log.append("live.event", {"n": 3}, run="another")]
+        lines += [json.loads(child.stdout.readline())] if child.stdout else []
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=20)
+
+    assert [line["seq"] for line in lines] == seqs
+    assert (child.returncode, out, err) == (130, "", "")
+
+
+def test_follow_begins_with_what_is_there(db: Path) -> None:
+    """``--tail 2 --follow``: the end of the log, then what comes."""
+    child = start("log", RUN, "--tail", "2", "--follow", "--limit", "3", "--db", db)
+    time.sleep(1.5)
+    with eventlog.open(db) as log:
+        log.append("another.run", {}, run="another")
+        last = log.append("same.run", {}, run=RUN)
+    out, _ = child.communicate(timeout=20)
+
+    assert [int(line.split()[0]) for line in out.splitlines()] == [73, 74, last]
+    assert child.returncode == 0
+
+
+def test_a_reader_that_leaves_is_no_error(db: Path) -> None:
+    """``eventlog log | head -1``: nothing on stderr, the conventional status."""
+    with eventlog.open(db) as log:
+        log.append_many([("many.events", {"n": n}) for n in range(3000)])
+    child = start("log", "--db", db)
+    if child.stdout:
+        child.stdout.readline()
+        child.stdout.close()
+    err = child.stderr.read() if child.stderr else ""
+
+    assert (child.wait(timeout=20), err) == (141, "")
+
+
+def test_stdout_may_be_closed_and_may_speak_ascii_only(db: Path) -> None:
+    """Odd surroundings are no reason to fail."""
+    ascii_only = finish("replay", "--to", "50", "--db", db, env=environment(PYTHONIOENCODING="ascii", PYTHONUTF8="0"))
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "runs", "--db", str(db)],
+        env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (ascii_only.code, ascii_only.err) == (0, "")
+    assert "\\u2013" in ascii_only.out
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def on_a_terminal(*args: str, env: dict[str, str]) -> str:
+    """Run a command whose stdout is a terminal and return what it shows."""
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen([*COMMAND, *args], stdout=theirs, stderr=subprocess.PIPE, env=env)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    child.communicate(timeout=20)
+    os.close(ours)
+    return shown.decode()
+
+
+@pytest.mark.parametrize("command", [("runs",), ("log", "--tail", "3"), ("replay", "--to", "50"), ("stats",)])
+def test_colours_are_for_terminals_that_want_them(db: Path, command: tuple[str, ...]) -> None:
+    """A terminal gets colours, unless NO_COLOR says otherwise; recorded text brings none of its own."""
+    with eventlog.open(db) as log:
+        log.append("evil.event", {"error": "[bold]\x1b[31mevil"}, run="[red]evil\x1b[31m")
+    plain = environment(TERM="xterm", NO_COLOR="1", COLUMNS="200")
+    coloured = environment(TERM="xterm", COLUMNS="200")
+    coloured.pop("NO_COLOR", None)
+
+    with_colours = on_a_terminal(*command, "--db", str(db), env=coloured)
+    without = on_a_terminal(*command, "--db", str(db), env=plain)
+
+    assert "\x1b[" in with_colours
+    assert "\x1b" not in without
+    if command[0] in {"runs", "log"}:
+        assert "[red]evil\\x1b[31m" in with_colours

@@ -1,0 +1,64 @@
+"""The README's commands and programs are run as a new user would."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eventlog.cli.main import COMMANDS as COMMAND_NAMES
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
+PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command of the README in ``folder`` with this interpreter's scripts."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    words = shlex.split(command)
+    return subprocess.run(
+        words, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def tour(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the README's ``tea.py``, recorded."""
+    folder = tmp_path_factory.mktemp("tour")
+    (folder / "tea.py").write_text(PROGRAMS[0])
+    done = shell(next(c for c in COMMANDS if c.startswith("eventlog record")), folder)
+
+    assert done.returncode == 0, done.stderr
+    assert "Buy oolong." in done.stdout
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith(("eventlog record", "eventlog demo"))])
+def test_every_command_of_the_readme_works(tour: Path, command: str) -> None:
+    """Each exits with 0 and says something."""
+    done = shell(command, tour)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or command.startswith("eventlog export")
+
+
+@pytest.mark.parametrize("number", range(1, len(PROGRAMS)))
+def test_every_program_of_the_readme_runs(tour: Path, number: int) -> None:
+    """They are not pseudo-code."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAMS[number]], cwd=tour, capture_output=True, text=True, timeout=100, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_there_is_stands_in_the_readme() -> None:
+    """Documentation that lags behind is a trap."""
+    assert [name for name in COMMAND_NAMES if f"`{name}" not in README and f", `{name}" not in README] == []
