@@ -44,7 +44,9 @@ class Wanted(msgspec.Struct, frozen=True):
 @click.option("--branch", help=f"A branch of RUN, with what it inherits. [default: {MAIN_BRANCH}]")
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only this type; * stands for anything.")
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="SEQ", help="Only events after this one.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N of these; with --follow, end then."
+)
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with events as they are recorded, until Ctrl-C.")
 @click.option("--paths", is_flag=True, help="Show where in the call tree each event stands.")
@@ -57,8 +59,6 @@ def log(
 
     With --json each line is one event with its whole payload (JSON Lines).
     """
-    if limit is not None and tail is not None:
-        raise click.UsageError("--limit and --tail exclude each other")
     if branch is not None and run is None:
         raise click.UsageError("--branch needs RUN")
     with reading(settings) as opened:
@@ -75,9 +75,8 @@ def log(
 def show_events(reader: Reader, wanted: Wanted, show: Any, *, limit: int | None, follow: bool) -> int:
     """Show events until the end, or the limit, or (``follow``) for ever; returns how many."""
     shown = 0
-    for event in (
-        _following(reader, wanted) if follow else reader.stored(wanted.branch, wanted.after, types=wanted.types)
-    ):
+    events = _following(reader, wanted) if follow else reader.stored(wanted.branch, wanted.after, types=wanted.types)
+    for event in events:
         show(event)
         shown += 1
         if shown == limit:

@@ -79,7 +79,7 @@ def _run_file(path: str) -> None:
     facts = {"__file__": whole, "__builtins__": builtins, "__spec__": None, "__cached__": None}
     vars(module).update(facts, __loader__=SourceFileLoader("__main__", whole))
     sys.modules["__main__"] = module
-    code = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
+    code = compile(Path(whole).read_bytes(), whole, "exec", dont_inherit=True)
     exec(code, vars(module))  # noqa: S102 - running the user's program is the point
 
 

@@ -43,18 +43,19 @@ class Recording:
         """Close the log and say what is in it; a forked child leaves that to its parent."""
         if os.getpid() != self._pid or self._listener is None:
             return
+        mode = self._log.status().capture_mode
         self._listener.close()
         status = self._log.status()
         self._log.close()
         if not self._quiet:
-            self._report(status)
+            self._report(status, mode)
 
-    def _report(self, status: Status) -> None:
+    def _report(self, status: Status, mode: str) -> None:
         """Write one line to stderr, and another one if events were lost."""
         lost = status.failed + status.queued
         if self._settings.as_json:
             facts = {"run": self._run, "events": status.committed, "lost": lost, "path": str(self._settings.db)}
-            click.echo(msgspec.json.encode({**facts, "capture_mode": status.capture_mode}), err=True)
+            click.echo(msgspec.json.encode({**facts, "capture_mode": mode}), err=True)
             return
         count = count_of(status.committed, "event")
         click.echo(harmless(f"recorded run {self._run}: {count} → {self._settings.db}"), err=True)

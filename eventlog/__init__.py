@@ -57,7 +57,7 @@ _HOMES = {
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = [  # noqa: PLE0604 - sorted by name; tested against what can be imported
+__all__ = [  # sorted by name; tested against what can be imported
     "AmbiguousCursorError",
     "AppendError",
     "BranchInfo",

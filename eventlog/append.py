@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
@@ -51,19 +50,22 @@ _pack = msgspec.msgpack.encode
 
 def stored_id(event_id: str | None) -> Any:
     """Return an id as it is stored: the 16 bytes of a canonical UUID, other text as it is."""
-    if event_id is not None and len(event_id) == 36:
+    if event_id is not None and len(event_id) == 36 and event_id[8] == event_id[23] == "-":
         try:
-            value = UUID(event_id)
+            raw = bytes.fromhex(event_id.replace("-", ""))
         except ValueError:
             return event_id
-        if str(value) == event_id:
-            return value.bytes
+        if shown_id(raw) == event_id:
+            return raw
     return event_id
 
 
 def shown_id(stored: Any) -> Any:
     """Return a stored id as text; the inverse of ``stored_id``."""
-    return str(UUID(bytes=stored)) if isinstance(stored, bytes) and len(stored) == 16 else stored
+    if isinstance(stored, bytes) and len(stored) == 16:
+        digits = stored.hex()
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return stored
 
 
 class Appender:
@@ -76,7 +78,7 @@ class Appender:
         self._version = -1
         self._names: Cache[tuple[str, str, str], int] = Cache(NAMES_MAX)
         self._paths: Cache[tuple[str, ...], int] = Cache(PATHS_MAX)
-        self._links: Cache[tuple[int, Any], int] = Cache(LINKS_MAX)
+        self._links: Cache[tuple[int, str], int] = Cache(LINKS_MAX)
         self._branches: Cache[tuple[str, str], tuple[int, int]] = Cache(NAMES_MAX)
         self._last_seq = 0
         self._digests: dict[int, bytes] = {}
@@ -157,7 +159,7 @@ class Appender:
             return self._existing(run, event, error)
         self._last_seq = seq
         self._digests[branch] = row[-1]
-        self._links.put((run, row[3]), seq)
+        self._links.put((run, event.event_id), seq)
         self._index(seq, run, branch, row[13], event)
         return seq
 
@@ -188,8 +190,7 @@ class Appender:
         """Return the seq of a recent event, or the id itself."""
         if event_id is None:
             return None
-        stored = stored_id(event_id)
-        return self._links.get((run, stored)) or stored
+        return self._links.get((run, event_id)) or stored_id(event_id)
 
     def _existing(self, run: int, event: NewEvent, error: sqlite3.IntegrityError) -> int:
         """Return the seq of the event that is already there: appending twice is appending once."""

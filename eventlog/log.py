@@ -7,21 +7,25 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import msgspec
+from typing_extensions import Self
 
 from eventlog import errors, writer
 from eventlog.cursors import Cursor, find_cursor
 from eventlog.owner import Owner, is_alive
+from eventlog.pipeline import Durability
 from eventlog.read import SEQ_MAX, Reader
 from eventlog.record import MAIN_BRANCH, OWN_PREFIX, BranchInfo, Event, ExecutionInfo, NewEvent, RunInfo
+from eventlog.redact import Redaction
 from eventlog.replay.fold import FOLD_VERSION
 from eventlog.replay.projection import Projection
 from eventlog.replay.rebuild import STATE_PROJECTION, rebuild_projection, rebuild_state, shown_state
+from eventlog.replay.snapshots import SNAPSHOT_ON
 from eventlog.replay.state import RunState
 from eventlog.run import Run
 from eventlog.writer import Options, Status, Writer
@@ -64,7 +68,7 @@ class Log:
         with _logs_lock:
             _logs.add(self)
 
-    def __enter__(self) -> Log:
+    def __enter__(self) -> Self:
         """Return the log itself."""
         return self
 
@@ -155,8 +159,9 @@ class Log:
         if "." not in event_type or event_type.startswith(OWN_PREFIX):
             text = f"event type {event_type!r}: use a name with a dot that does not begin with {OWN_PREFIX!r}"
             raise errors.AppendError(text)
-        if not isinstance(payload, Mapping):
-            text = f"the payload of {event_type!r} must be a mapping, not {type(payload).__name__}"
+        given: object = payload
+        if not isinstance(given, Mapping):
+            text = f"the payload of {event_type!r} must be a mapping, not {type(given).__name__}"
             raise errors.AppendError(text)
         encoder = self.writer.encoder
         encoded = encoder.encode(payload)
@@ -274,7 +279,9 @@ class Log:
         Raises:
             RunNotFoundError: the log has no run.
         """
-        sql = "SELECT r.name FROM events AS e JOIN runs AS r ON r.id = e.run WHERE e.run > 0 ORDER BY e.seq DESC LIMIT 1"
+        sql = (
+            "SELECT r.name FROM events AS e JOIN runs AS r ON r.id = e.run WHERE e.run > 0 ORDER BY e.seq DESC LIMIT 1"
+        )
         rows = self.reader.query(sql)
         if not rows:
             raise errors.RunNotFoundError("latest")
@@ -310,18 +317,22 @@ def open_log(
     path: str | os.PathLike[str] | None = None,
     *,
     readonly: bool = False,
-    **options: Any,
+    durability: Durability = "commit",
+    batch_ms: float = 20,
+    redaction: Redaction = Redaction(),  # noqa: B008 - frozen
+    snapshot_on: Collection[str] = SNAPSHOT_ON,
 ) -> Log:
     """Return the log at ``path`` (default: ``EVENTLOG_DB``, else ``./eventlog.db``), made if it is not there.
 
-    ``options`` are those of ``eventlog.Options``: ``durability``, ``batch_ms``, ``redaction``,
-    ``snapshot_on``. ``readonly=True`` never changes the file, and needs it to exist.
+    ``readonly=True`` never changes the file, and needs it to exist. The others are those of
+    ``eventlog.Options``.
 
     Raises:
         LogOpenError: one of its kinds: the file cannot be used as a log; it is unchanged.
     """
     where = Path(path if path is not None else os.environ.get("EVENTLOG_DB", DEFAULT_PATH))
-    return Log(where, None if readonly else Options(**options))
+    options = Options(durability=durability, batch_ms=batch_ms, redaction=redaction, snapshot_on=snapshot_on)
+    return Log(where, None if readonly else options)
 
 
 _logs: weakref.WeakSet[Log] = weakref.WeakSet()

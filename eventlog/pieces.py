@@ -1,10 +1,10 @@
-"""Write a text as pieces of texts that were stored a moment ago. Pure.
+r"""Write a text as pieces of texts that were stored a moment ago. Pure.
 
 A ReAct agent's loop repeats itself: its next message is the model's response, then
 ``Observation:``, then the tool's output; its thought is the beginning of the response. Such
 a text is stored as references and what is new in between::
 
-    [{"$content": HASH}, "\\nObservation: ", {"$content": HASH}]
+    [{"$content": HASH}, "\nObservation: ", {"$content": HASH}]
     [{"$content": HASH, "first": 509}]          its first 509 characters
 
 Its name is the hash of the whole text all the same, so nothing depends on how it is stored.
@@ -25,13 +25,21 @@ Recent = tuple[str, str]
 
 
 def split_text(text: str, recent: Iterable[Recent]) -> list[Any] | None:
-    """Return the pieces of ``text``, or ``None`` when less than half of it is in recent texts."""
-    pieces: list[Any] = []
-    position = saved = 0
+    """Return the pieces of ``text``, or ``None`` when less than half of it is in recent texts.
+
+    Only a text that begins with a recent one, or is its beginning, is looked at further.
+    """
     candidates = list(recent)
+    first: Recent | None = None
     for name, known in candidates:
         if known.startswith(text) and len(known) > len(text):
             return [{"$content": name, "first": len(text)}]
+        if text.startswith(known) and (first is None or len(known) > len(first[1])):
+            first = (name, known)
+    if first is None or len(first[1]) < PIECE_CHARS_MIN:
+        return None
+    pieces: list[Any] = [{"$content": first[0]}]
+    position = saved = len(first[1])
     while len(text) - position >= PIECE_CHARS_MIN:
         found = _earliest(text, position, candidates)
         if found is None:
@@ -43,9 +51,7 @@ def split_text(text: str, recent: Iterable[Recent]) -> list[Any] | None:
         position, saved = start + length, saved + length
     if saved * 2 < len(text):
         return None
-    if position < len(text):
-        pieces.append(text[position:])
-    return pieces
+    return [*pieces, text[position:]] if position < len(text) else pieces
 
 
 def _earliest(text: str, position: int, candidates: list[Recent]) -> tuple[int, str, int] | None:

@@ -206,34 +206,35 @@ class Pipeline:
         if self._is_mine():
             return  # the interrupted frame goes on with the queue
         if self._queue:
-            interrupts.complete(self._write_groups, self._fail)
+            attempts = iter((GROUP_EVENTS_MAX,))  # after an interrupt one by one: long transactions might never end
+            interrupts.complete(lambda: self._write_groups(next(attempts, 1)), self._fail)
         interrupts.settle()
 
-    def _write_groups(self) -> None:
+    def _write_groups(self, events_max: int) -> None:
         """Write one group after the other; another thread may be doing the same."""
         while self._queue and not self.degraded and not self.closed:
             with self._lock:
-                self._write_group()
+                self._write_group(events_max)
 
-    def _write_group(self) -> None:
+    def _write_group(self, events_max: int = GROUP_EVENTS_MAX) -> None:
         """Write the next items of the queue in one transaction and take them off."""
         self._writer = threading.get_ident()  # first of all: from here on signal handlers only queue
         try:
-            items = self._next_group()
+            items = self._next_group(events_max)
             if items and not self.closed:
                 self._write_items(items)
         finally:
             self._writer = None
 
-    def _next_group(self) -> list[Item]:
+    def _next_group(self, events_max: int) -> list[Item]:
         """Return items for one transaction; an item with an expectation stands alone."""
         while self._queue and self._queue[0].done:  # committed, but interrupted before it was taken off
             self._queue.popleft()
         items: list[Item] = []
         count = 0
-        for position in range(min(len(self._queue), GROUP_EVENTS_MAX)):
+        for position in range(min(len(self._queue), events_max)):
             item = self._queue[position]
-            if items and (item.expected_seq is not None or count + len(item.events) > GROUP_EVENTS_MAX):
+            if items and (item.expected_seq is not None or count + len(item.events) > events_max):
                 break
             items.append(item)
             count += len(item.events)

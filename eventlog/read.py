@@ -327,7 +327,7 @@ class Reader:
         missing = sorted(n for n in names if self._texts.get(n) is None and self._chains.get(n) is None)
         for chunk in _chunks(missing):
             marks = ",".join("?" * len(chunk))
-            sql = f"SELECT hash, kind, body FROM contents WHERE hash IN ({marks}) AND kind <> 'message'"  # noqa: S608
+            sql = f"SELECT hash, kind, body FROM contents WHERE hash IN ({marks}) AND kind <> 'message'"
             for name, kind, body in self.query(sql, chunk):
                 value = body if kind == "text" else decode_payload(body.encode())
                 self._texts.put(name, join_pieces(value, self.content) if kind == "pieces" else value, len(body))

@@ -22,8 +22,8 @@ ExecutionKind = Literal["crew", "flow", "agent", "task"]
 """What a kickoff ran."""
 
 
-class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event exactly as the log holds it: large values of the payload are still references."""
+class EventHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """Who, when, and where in the call tree."""
 
     seq: int
     """Position in the log; strictly increasing, never reused."""
@@ -55,38 +55,26 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Logical path of the scope, the same in every process, e.g. ``/crew:3f2a#0/task:9c1b#0``."""
     flags: int = 0
     """Bit set of ``FLAG_*``."""
+
+
+class StoredEvent(EventHeader, frozen=True, kw_only=True):
+    """One event exactly as the log holds it: large values of the payload are still references."""
+
     payload: bytes = b"{}"
     """JSON object, UTF-8; large values are references."""
+
+
+class Event(EventHeader, frozen=True, kw_only=True):
+    """One event for the reader: the payload decoded, every reference resolved."""
+
+    payload: dict[str, Any] = {}
+    """The decoded mapping; valid after the log is closed."""
 
 
 FLAG_REDACTED = 1
 """Redaction changed the payload or a value it refers to."""
 FLAG_PLACEHOLDER = 2
 """A value could not be encoded; a tagged placeholder stands in its place."""
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One event for the reader: the payload decoded, every reference resolved."""
-
-    seq: int
-    event_id: str
-    type: str
-    at_ns: int
-    run: str | None
-    branch: str
-    parent_event_id: str | None = None
-    previous_event_id: str | None = None
-    triggered_by_event_id: str | None = None
-    started_event_id: str | None = None
-    emission_sequence: int | None = None
-    task_id: str | None = None
-    task_name: str | None = None
-    agent_id: str | None = None
-    agent_role: str | None = None
-    path: str = ""
-    flags: int = 0
-    payload: dict[str, Any] = {}
-    """The decoded mapping; valid after the log is closed."""
 
 
 class ExecutionInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -160,7 +160,10 @@ class Redactor:
         if self._always:
             return True
         if self._few:
-            return any(needle in data for needle in self._few)
+            for needle in self._few:  # noqa: SIM110 - any() with a generator takes twice the time
+                if needle in data:
+                    return True
+            return False
         return bool(self._scan.find_matches_as_indexes(data))
 
     def is_secret_key(self, key: str) -> bool:
@@ -189,15 +192,15 @@ class Redactor:
 class NoRedactor(Redactor):
     """Leaves every text alone."""
 
-    def learn_all(self, values: Iterable[str]) -> bool:
+    def learn_all(self, values: Iterable[str]) -> bool:  # noqa: ARG002 - the interface
         """Nothing is worth knowing."""
         return False
 
-    def suspicious(self, data: bytes) -> bool:
+    def suspicious(self, data: bytes) -> bool:  # noqa: ARG002 - the interface
         """Nothing is."""
         return False
 
-    def is_secret_key(self, key: str) -> bool:
+    def is_secret_key(self, key: str) -> bool:  # noqa: ARG002 - the interface
         """No key is."""
         return False
 

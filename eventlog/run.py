@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from typing_extensions import Self
+
 from eventlog.errors import EventLogError
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class Run:
         self.log, self.name, self.branch = log, log.writer.encoder.text(name), branch
         self._open: list[Entry] = []
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         """Capture what happens inside, in this context, its tasks and threads that inherit it.
 
         Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from eventlog.capture.hub import hub
@@ -34,6 +35,25 @@ async def _observed_later(result: Any, report: Report) -> Any:
         raise
     report(value, None)
     return value
+
+
+def alone(inside: ContextVar[bool], call: Callable[[], Any]) -> Any:
+    """Return what ``call`` returns, with ``inside`` set meanwhile; in a coroutine, while that runs."""
+    token = inside.set(True)
+    try:
+        result = call()
+    finally:
+        inside.reset(token)
+    return _alone_later(inside, result) if inspect.iscoroutine(result) else result
+
+
+async def _alone_later(inside: ContextVar[bool], result: Any) -> Any:
+    """Wait for the result with ``inside`` set."""
+    token = inside.set(True)
+    try:
+        return await result
+    finally:
+        inside.reset(token)
 
 
 def arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,9 @@ VOLATILE = frozenset(
 """Fields that say how a run goes, not what runs."""
 
 
-def definition_of(source: Any, event: Any, known_agents: Collection[str | None], *, is_execution: bool) -> dict[str, Any] | None:
+def definition_of(
+    source: Any, event: Any, known_agents: Collection[str | None], *, is_execution: bool
+) -> dict[str, Any] | None:
     """Return the payload of ``eventlog.definition`` for a root event, or for an agent's first appearance.
 
     Agents are looked at again when they start: the manager of a hierarchical crew is made at run time.
@@ -127,13 +129,18 @@ def fields_of(obj: Any, skip: frozenset[str] = frozenset(), depth: int = 0) -> d
     for name in names:
         if name in VOLATILE or name in skip:
             continue
-        try:
-            value = getattr(obj, name)
-        except Exception:  # a property of the user's that needs something we do not have
-            continue
+        value = _read(obj, name)
         if value is not None:
             out[name] = _described(value, depth)
     return out
+
+
+def _read(obj: Any, name: str) -> Any:
+    """Return an attribute; one that cannot be read is none."""
+    try:
+        return getattr(obj, name)
+    except Exception:
+        return None
 
 
 def _described(value: Any, depth: int) -> Any:

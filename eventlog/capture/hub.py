@@ -38,6 +38,8 @@ class Turn(threading.local):
     """What this thread is delivering. Events that come meanwhile (of a signal handler, mostly) wait in the queue."""
 
     is_busy = False
+    preparing: Emission | None = None
+    """An event that CrewAI is giving its ids."""
 
     def __init__(self) -> None:
         """One queue per thread."""
@@ -55,6 +57,7 @@ class Hub:
         self._patches: list[Patch] = []
         self._observe: Callable[[Any], None] = lambda _event: None
         self._work: Callable[..., Work]
+        self._last_event_id: Callable[[], str | None] = lambda: None
         self._turn = Turn()
 
     @property
@@ -80,11 +83,13 @@ class Hub:
 
     def _install(self) -> None:
         """Tap the bus and wrap the boundaries."""
-        from eventlog.capture import boundaries  # noqa: PLC0415 - imports CrewAI
+        from crewai.events.event_context import get_last_event_id  # noqa: PLC0415 - CrewAI only when needed
+
+        from eventlog.capture import boundaries  # noqa: PLC0415
         from eventlog.capture.recorder import Work  # noqa: PLC0415
         from eventlog.capture.tap import Tap  # noqa: PLC0415
 
-        self._observe, self._work = boundaries.observe, Work
+        self._observe, self._work, self._last_event_id = boundaries.observe, Work, get_last_event_id
         self._tap = Tap(self.emit)
         self._tap.install()
         self._patches = boundaries.all_patches()
@@ -113,33 +118,48 @@ class Hub:
     def emit(self, prepare: Callable[[Any, Any], None], source: Any, event: Any) -> None:
         """Let CrewAI prepare an event, then hand it to every recorder, in the order of its emission sequence.
 
-        An event emitted while this thread is in here is encoded at once and delivered when the
-        emission it interrupted is. Raises only what ``prepare`` and signal handlers raise.
+        An event that a signal handler emits while this thread is in here is encoded at once and
+        delivered after the one it interrupted. Raises only what ``prepare`` and signal handlers raise.
         """
         turn = self._turn
+        self._hand_on(turn)
+        emission = self._emission(source, event)
         if turn.is_busy:
             prepare(source, event)
-            turn.queue.append(self._emission(source, event, copy_context()))
+            self._freeze(emission)
+            turn.queue.append(emission)
             return
-        turn.is_busy = True
+        turn.is_busy, turn.preparing = True, emission
         try:
             try:
                 prepare(source, event)
-                self._enqueue(turn.queue, self._emission(source, event, None))
+                if turn.preparing is emission:
+                    self._enqueue(turn.queue, emission)
+                    turn.preparing = None
             finally:
+                turn.is_busy, turn.preparing = True, None
                 self._deliver(turn.queue)
         finally:
             turn.is_busy = False
             interrupts.settle()
 
-    def _emission(self, source: Any, event: Any, context: Context | None) -> Emission:
-        """Return the work every recorder has with an event; frozen, if it has to wait."""
-        self._observe(event)
-        works = [(recorder, self._work(source, event)) for recorder in self.recorders]
-        if context is not None:
-            for recorder, work in works:
-                recorder.freeze(work)
-        return Emission(event, works, context)
+    def _hand_on(self, turn: Turn) -> None:
+        """Let a stream sink, which runs inside ``prepare``, have a turn: the event it was given goes first."""
+        outer = turn.preparing
+        if outer is not None and outer.event.event_id == self._last_event_id():  # it has all its ids
+            self._enqueue(turn.queue, outer)
+            turn.preparing = None
+            turn.is_busy = False
+
+    def _emission(self, source: Any, event: Any) -> Emission:
+        """Return the work every recorder has with an event."""
+        return Emission(event, [(recorder, self._work(source, event)) for recorder in self.recorders])
+
+    def _freeze(self, emission: Emission) -> None:
+        """Keep what an event that has to wait holds now, and the context it came in."""
+        emission.context = copy_context()
+        for recorder, work in emission.works:
+            recorder.freeze(work)
 
     @staticmethod
     def _enqueue(queue: deque[Emission], emission: Emission) -> None:
@@ -149,18 +169,16 @@ class Hub:
             position -= 1
         queue.insert(position, emission)
 
-    @staticmethod
-    def _deliver(queue: deque[Emission]) -> None:
+    def _deliver(self, queue: deque[Emission]) -> None:
         """Empty the queue; what signal handlers raise meanwhile comes out when it is empty."""
 
         def deliver_all() -> None:
             while queue:
-                emission = queue[0]
-                for recorder, work in emission.works:
-                    if emission.context is None:
-                        recorder.capture(work)
-                    else:
-                        emission.context.copy().run(recorder.capture, work)
+                context = queue[0].context
+                if context is None:
+                    self._capture(queue[0])
+                else:
+                    context.copy().run(self._capture, queue[0])
                 queue.popleft()
 
         def skip(error: Exception) -> None:
@@ -168,6 +186,12 @@ class Hub:
             queue.popleft()
 
         interrupts.complete(deliver_all, skip)
+
+    def _capture(self, emission: Emission) -> None:
+        """Let every recorder store an event, in the context it was emitted in."""
+        self._observe(emission.event)
+        for recorder, work in emission.works:
+            recorder.capture(work)
 
     def is_busy(self) -> bool:
         """Whether this thread is delivering: only a signal handler can see that."""

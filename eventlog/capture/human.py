@@ -7,6 +7,7 @@ One that does the whole conversation itself (``handle_feedback`` of its own) sho
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from crewai.agents.agent_executor import AgentExecutor
@@ -15,12 +16,14 @@ from crewai.flow.async_feedback.providers import ConsoleProvider
 from crewai.flow.flow import Flow
 from crewai.flow.runtime import Flow as RuntimeFlow
 
-from eventlog.capture.around import arguments, observed
+from eventlog.capture.around import alone, arguments, observed
 from eventlog.capture.hub import hub
-from eventlog.capture.patches import Patch
+from eventlog.capture.patches import Patch, is_wrapped
 
 PROMPTS = ("_prompt_input", "_prompt_input_async")
 FEEDBACK = "request_feedback"
+asking: ContextVar[bool] = ContextVar("eventlog_asking", default=False)
+"""Set while a question is open: a provider that asks through its base class asks once."""
 
 
 def patches() -> list[Patch]:
@@ -62,7 +65,7 @@ def _wrap(provider: Any, names: tuple[str, ...], kind: str) -> None:
     """Wrap methods where a provider's class or one of its bases defines them; a second time does nothing."""
     for name in names:
         owner = next((cls for cls in type(provider).__mro__ if name in cls.__dict__), None)
-        if owner is not None:
+        if owner is not None and not is_wrapped(owner, name):
             hub.patch(Patch(owner, name, _recorded(kind)))
 
 
@@ -71,6 +74,8 @@ def _recorded(kind: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
         def question(*args: Any, **kwargs: Any) -> Any:
+            if asking.get():
+                return original(*args, **kwargs)
             given = arguments(original, args, kwargs)
             shown = given.get("message") or getattr(given.get("context"), "message", None)
 
@@ -78,7 +83,7 @@ def _recorded(kind: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 fields = {"kind": kind, "message": shown, "answer": {"text": answer}, "error": error}
                 hub.each(lambda r: r.append_numbered("eventlog.human_exchange", fields))
 
-            return observed(lambda: original(*args, **kwargs), report)
+            return observed(lambda: alone(asking, lambda: original(*args, **kwargs)), report)
 
         return question
 

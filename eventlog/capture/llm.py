@@ -71,8 +71,8 @@ def patches() -> list[Patch]:
 
 def _subclasses(cls: type) -> Iterator[type]:
     """Yield all classes below ``cls``, each once."""
-    seen = set()
-    waiting = [cls]
+    seen: set[type] = set()
+    waiting: list[type] = [cls]
     while waiting:
         for sub in waiting.pop().__subclasses__():
             if sub not in seen:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from crewai.memory.unified_memory import Memory
 
-from eventlog.capture.around import arguments, observed
+from eventlog.capture.around import alone, arguments, observed
 from eventlog.capture.hub import hub
 from eventlog.capture.patches import Patch
 
 OPERATIONS = ("recall", "remember", "remember_many", "extract_memories", "forget", "update")
+inside: ContextVar[bool] = ContextVar("eventlog_memory", default=False)
+"""Set while an operation runs: its async form calls the other one."""
 
 
 def patches() -> list[Patch]:
@@ -25,13 +28,15 @@ def _recorded(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
         def operation(*args: Any, **kwargs: Any) -> Any:
+            if inside.get():
+                return original(*args, **kwargs)
             given = arguments(original, args, kwargs)
 
             def report(result: Any, error: BaseException | None) -> None:
                 fields = {"operation": name, "args": given, "result": {"value": result}, "error": error}
                 hub.each(lambda r: r.append_numbered("eventlog.memory_exchange", fields))
 
-            return observed(lambda: original(*args, **kwargs), report)
+            return observed(lambda: alone(inside, lambda: original(*args, **kwargs)), report)
 
         return operation
 

@@ -19,7 +19,7 @@ class Patch:
     def __init__(self, cls: type, name: str, around: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """``around(original)`` returns what runs while the patch is active."""
         self.cls, self.name, self._around = cls, name, around
-        self._active = False
+        self.is_active = False
         self._wrapper: Any = None
         self._raw: Any = None
 
@@ -29,21 +29,30 @@ class Patch:
         kind = type(self._raw) if isinstance(self._raw, (staticmethod, classmethod)) else None
         original = self._raw.__func__ if kind else self._raw
         mark = getattr(original, MARK, None)  # also on a wrapper that somebody made of ours with functools.wraps
-        if original is None or (mark is not None and mark._active):
+        if original is None or (mark is not None and mark.is_active):
             return
         active = self._around(original)
 
+        patch = self
+
         @functools.wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            return (active if self._active else original)(*args, **kwargs)
+            return (active if patch.is_active else original)(*args, **kwargs)
 
         setattr(wrapper, MARK, self)
         self._wrapper = kind(wrapper) if kind else wrapper
-        self._active = True
+        self.is_active = True
         setattr(self.cls, self.name, self._wrapper)
 
     def remove(self) -> None:
         """Stop wrapping."""
         if self._wrapper is not None and self.cls.__dict__.get(self.name) is self._wrapper:
             setattr(self.cls, self.name, self._raw)
-        self._active, self._wrapper = False, None
+        self.is_active, self._wrapper = False, None
+
+
+def is_wrapped(cls: type, name: str) -> bool:
+    """Whether a method that the class itself defines is wrapped now."""
+    raw = cls.__dict__.get(name)
+    mark = getattr(getattr(raw, "__func__", raw), MARK, None)
+    return mark is not None and mark.is_active

@@ -29,6 +29,9 @@ from eventlog.references import read_fact
 SCOPES_MAX = 20_000
 """Scopes remembered per generation: open ones and recently closed ones."""
 
+PAUSED_MAX = 1_000
+"""Flows remembered while they wait for a person."""
+
 ENDINGS = {
     "crew_kickoff_completed": "completed", "crew_kickoff_failed": "failed",
     "flow_finished": "completed", "flow_failed": "failed", "flow_paused": "paused",
@@ -69,7 +72,8 @@ class Scope:
     """A started event that has not ended, or ended a short while ago."""
 
     __slots__ = (
-        "children", "entity", "event_id", "execution", "home", "is_open", "parent", "path", "place", "task_id", "type",
+        "children", "entity", "event_id", "execution", "home", "is_aborted", "is_open", "parent", "path", "place",
+        "task_id", "type",
     )  # fmt: skip
 
     def __init__(self, event: Any, path: tuple[str, ...], parent: Scope | None, home: Home) -> None:
@@ -80,7 +84,7 @@ class Scope:
         self.entity: Any = None
         """Weak reference to the agent executor of an internal scope."""
         self.children: dict[str, int] = {}
-        self.is_open = True
+        self.is_open, self.is_aborted = True, False
         self.place: Place | None = None
 
 
@@ -104,6 +108,8 @@ class Scopes:
         self._homes, self._name_of, self._hash_of = homes, name_of, hash_of
         self._known: Cache[str, Scope] = Cache(SCOPES_MAX)
         self._open: dict[str, Scope] = {}
+        self._paused: Cache[str, Scope] = Cache(PAUSED_MAX)
+        """Flows that wait for a person, by the id that ``from_pending`` takes."""
         self._lock = threading.RLock()
         from crewai.events import event_context  # noqa: PLC0415 - known to be loaded by whoever emits
 
@@ -123,13 +129,14 @@ class Scopes:
                     return self._close(scope, event)
             parent = self._parent(event.parent_event_id)
             starting = event.type in self._starting
-            home = parent.home if parent else self._homes.find(
-                source, event.type, is_root=starting and event.type in ROOTS and not _is_internal(source)
-            )  # fmt: skip
+            is_root = starting and event.type in ROOTS and not _is_internal(source)
+            if parent is not None and parent.is_aborted and is_root:
+                parent = None
+            home = parent.home if parent else self._homes.find(source, event.type, is_root=is_root)
             if home is None:
                 return None
             if starting:
-                return self._open_scope(source, event, parent, home)
+                return self._reopen(source, event, home) or self._open_scope(source, event, parent, home)
             return Place(home, parent.path if parent else (), parent.execution if parent else None)
 
     def _parent(self, event_id: str | None) -> Scope | None:
@@ -165,6 +172,22 @@ class Scopes:
         scope.place = place
         self._open[event.event_id] = scope
         return place
+
+    def _reopen(self, source: Any, event: Any, home: Home) -> Place | None:
+        """Return the place of a flow that goes on after a pause: its own, counters and all."""
+        pending = getattr(source, "_pending_feedback_context", None) if event.type == "flow_started" else None
+        paused = self._paused.get(str(pending.flow_id)) if pending is not None else None
+        if paused is None or paused.execution is None or paused.home is not home:
+            return None
+        outer = paused.execution.parent
+        scope = Scope(event, paused.path, paused.parent, home)
+        scope.children, scope.execution = paused.children, Execution("flow", paused.path, outer, source)
+        opens = self._new_execution(source, event, "flow", outer)
+        scope.place = Place(home, scope.path, scope.execution, scope, opens)
+        if outer is None:
+            self._homes.root_opened(home)
+        self._open[event.event_id] = scope
+        return scope.place
 
     def _execution_kind(self, source: Any, event: Any, outer: Execution | None) -> str | None:
         """Return what kind of execution an event begins, or ``None``."""
@@ -249,6 +272,8 @@ class Scopes:
             lowest = lowest.parent
         was_open = scope.is_open
         self._forget(scope)
+        if event.type == "flow_paused":
+            self._paused.put(str(event.flow_id), scope)
         execution = scope.execution
         place = Place(scope.home, scope.path, execution)
         if execution is not None and execution.path == scope.path:
@@ -266,7 +291,7 @@ class Scopes:
         """Close all scopes from ``top`` up to, not including, ``keep``; returns those that were executions,
         each with whether nothing of its minted run goes on.
 
-        A later event that claims to stand in one of them is placed as if it stood alone.
+        What a thread of theirs still says finds its place in them; a later kickoff that claims to be in one is not.
         """
         aborted: list[tuple[Scope, bool]] = []
         with self._lock:
@@ -275,8 +300,8 @@ class Scopes:
                 if scope.is_open and scope.execution is not None and scope.execution.path == scope.path:
                     is_root = scope.execution.parent is None
                     aborted.append((scope, is_root and self._homes.root_closed(scope.home)))
-                self._open.pop(scope.event_id, None)
-                scope.is_open = False
+                self._forget(scope)
+                scope.is_aborted = True
                 scope = scope.parent
         return aborted
 
@@ -302,7 +327,9 @@ class Scopes:
 
 def _task_keys(crew: Any) -> dict[str, str]:
     """Return the keys that a crew's tasks have before it runs."""
-    return {str(getattr(task, "id", "")): key for task in crew.tasks if (key := stable_key(task))}
+    tasks = getattr(crew, "tasks", None)
+    known = tasks if isinstance(tasks, (list, tuple)) else ()
+    return {str(getattr(task, "id", "")): key for task in known if (key := stable_key(task))}
 
 
 def execution_inputs(event: Any) -> Any:

@@ -13,7 +13,7 @@ from crewai.flow.flow import Flow, start
 from crewai.tools import tool
 
 import eventlog
-from eventlog import EventLogListener, Log
+from eventlog import Event, EventLogListener, ExecutionInfo, Log
 from eventlog.testing import ScriptedLLM, final, tool_call
 
 
@@ -50,6 +50,11 @@ def log(tmp_path: Path) -> Any:
         yield log
 
 
+def is_late(event: Event, first: ExecutionInfo) -> bool:
+    """Whether an event is a last word of the dead execution: its model call goes on in a thread."""
+    return event.path.startswith(first.path + "/") and event.type in ("llm_call_completed", "eventlog.llm_exchange")
+
+
 def check_two_roots(log: Log, run: str) -> None:
     """Assert that the first execution was interrupted and the second is a root that completed."""
     first, second = [e for e in log.executions(run) if e.parent is None]
@@ -61,7 +66,7 @@ def check_two_roots(log: Log, run: str) -> None:
     assert aborted[0].path == first.path
     assert [e.path for e in roots] == [first.path, second.path]
     assert [e.parent_event_id for e in roots] == [None, None]
-    assert all(e.path.startswith(second.path) for e in events if e.seq > roots[1].seq and e.path)
+    assert all(e.path.startswith(second.path) for e in events if e.seq > roots[1].seq and not is_late(e, first))
     assert get_current_parent_id() is None
 
 
@@ -84,7 +89,7 @@ def test_a_cancelled_kickoff_is_aborted_too(log: Log) -> None:
     """Cancellation is a BaseException; it hits the coroutine wherever it waits."""
 
     async def both() -> None:
-        slow = Agent(role="Writer", goal="Write", backstory="Old", llm=ScriptedLLM(delay=5))
+        slow = Agent(role="Writer", goal="Write", backstory="Old", llm=ScriptedLLM(delay=1))
         task = Task(description="Do it", expected_output="Text", agent=slow)
         dying = asyncio.create_task(Crew(name="crew", agents=[slow], tasks=[task]).akickoff())
         while not any(e.type == "llm_call_started" for e in log.events("r")):

@@ -22,7 +22,7 @@ READING = [
     ("log", RUN, "--tail", "3"),
     ("show", "20"),
     ("replay",),
-    ("replay", "--to", "50"),
+    ("replay", "--to", "20"),
     ("diff", "20", "40"),
     ("stats",),
     ("stats", RUN, "--by", "agent"),
@@ -30,6 +30,24 @@ READING = [
     ("export", RUN, "-o", "-"),
 ]
 """Command lines that must not change a log."""
+
+
+def seqs_of(db: Path, *types: str) -> list[int]:
+    """Return where events of these types (all: none given) stand."""
+    with eventlog.open(db, readonly=True) as log:
+        return [event.seq for event in log.events(RUN, types=types or None)]
+
+
+@pytest.fixture
+def middle(db: Path) -> int:
+    """A moment in the second of the three tasks."""
+    return seqs_of(db, "task_started")[1] + 5
+
+
+@pytest.fixture
+def tool_used(db: Path) -> int:
+    """The first time a tool answered."""
+    return seqs_of(db, "tool_usage_finished")[0]
 
 
 def text_of(result: Result) -> str:
@@ -45,7 +63,8 @@ def test_runs_lists_each_run_with_its_status(cli: Cli) -> None:
     result = cli("runs")
 
     assert result.code == 0
-    assert result.out.splitlines()[1].split()[:5] == [RUN, "completed", "flow", "TeaMarket", "74"]
+    events = str(len(seqs_of(cli.db)))
+    assert result.out.splitlines()[1].split()[:5] == [RUN, "completed", "flow", "TeaMarket", events]
 
 
 def test_runs_of_an_empty_log_says_so(cli: Cli, tmp_path: Path) -> None:
@@ -72,7 +91,7 @@ def test_log_writes_one_line_per_event_in_order(cli: Cli) -> None:
     """A line break in a subject must not make two lines of one event."""
     lines = cli("log", RUN).out.splitlines()
 
-    assert [int(line.split()[0]) for line in lines] == list(range(1, 75))
+    assert [int(line.split()[0]) for line in lines] == seqs_of(cli.db)
 
 
 def test_log_as_json_has_whole_events(cli: Cli, db: Path) -> None:
@@ -85,23 +104,24 @@ def test_log_as_json_has_whole_events(cli: Cli, db: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "seqs"),
+    ("options", "types", "part"),
     [
-        (["--limit", "3"], [1, 2, 3]),
-        (["--tail", "2"], [73, 74]),
-        (["--after", "70", "--limit", "2"], [71, 72]),
-        (["--type", "task_started"], [10, 38, 58]),
-        (["--type", "task_*", "--tail", "1"], [69]),
-        (["--type", "task_started", "--type", "flow_created"], [1, 10, 38, 58]),
-        (["--tail", "0"], []),
-        (["--type", "nothing_like_that"], []),
+        (["--limit", "3"], [], slice(3)),
+        (["--tail", "2"], [], slice(-2, None)),
+        (["--tail", "5", "--limit", "2"], [], slice(-5, -3)),
+        (["--after", "20", "--limit", "2"], [], slice(20, 22)),
+        (["--type", "task_started"], ["task_started"], slice(None)),
+        (["--type", "task_*", "--tail", "1"], ["task_*"], slice(-1, None)),
+        (["--type", "task_started", "--type", "flow_created"], ["task_started", "flow_created"], slice(None)),
+        (["--tail", "0"], [], slice(0)),
+        (["--type", "nothing_like_that"], ["nothing_like_that"], slice(None)),
     ],
 )
-def test_log_chooses_events(cli: Cli, options: list[str], seqs: list[int]) -> None:
+def test_log_chooses_events(cli: Cli, options: list[str], types: list[str], part: slice) -> None:
     """Each option narrows the list; none changes the order."""
     result = cli("log", RUN, "--json", *options)
 
-    assert [json.loads(line)["seq"] for line in result.out.splitlines()] == seqs
+    assert [json.loads(line)["seq"] for line in result.out.splitlines()] == seqs_of(cli.db, *types)[part]
 
 
 def test_log_with_paths_shows_where_events_stand(cli: Cli) -> None:
@@ -115,9 +135,9 @@ def test_log_with_paths_shows_where_events_stand(cli: Cli) -> None:
 # -- show -----------------------------------------------------------------------------------------
 
 
-def test_show_finds_an_event_by_seq_and_by_the_beginning_of_its_id(cli: Cli) -> None:
+def test_show_finds_an_event_by_seq_and_by_the_beginning_of_its_id(cli: Cli, tool_used: int) -> None:
     """Both are printed by the other commands."""
-    by_seq = json.loads(cli("show", "20", "--json").out)
+    by_seq = json.loads(cli("show", tool_used, "--json").out)
     by_id = json.loads(cli("show", by_seq["event_id"][:13], "--json").out)
 
     assert by_seq == by_id
@@ -126,7 +146,7 @@ def test_show_finds_an_event_by_seq_and_by_the_beginning_of_its_id(cli: Cli) -> 
 
 def test_show_prints_all_messages_of_a_conversation(cli: Cli) -> None:
     """The log keeps a conversation in links; a person wants to read it."""
-    [last] = [json.loads(x) for x in cli("log", RUN, "--type", "llm_call_started", "--tail", "1", "--json").out.splitlines()]
+    last = json.loads(cli("show", seqs_of(cli.db, "llm_call_started")[-1], "--json").out)
     result = cli("show", last["seq"])
 
     assert result.code == 0
@@ -137,9 +157,9 @@ def test_show_prints_all_messages_of_a_conversation(cli: Cli) -> None:
 # -- replay ---------------------------------------------------------------------------------------
 
 
-def test_replay_shows_the_state_at_an_event(cli: Cli) -> None:
+def test_replay_shows_the_state_at_an_event(cli: Cli, middle: int) -> None:
     """The main promise, for people."""
-    out = cli("replay", "--to", "50").out
+    out = cli("replay", "--to", middle).out
 
     assert "running" in out.splitlines()[1]
     assert "1  completed  Buyer   prices   Sencha costs 18.20" in out
@@ -149,7 +169,7 @@ def test_replay_shows_the_state_at_an_event(cli: Cli) -> None:
 
 def test_replay_as_json_is_the_state_of_the_library(cli: Cli, db: Path) -> None:
     """At every cursor."""
-    for seq in (1, 20, 50, 74):
+    for seq in seqs_of(db)[::7]:
         shown = json.loads(cli("replay", RUN, "--to", seq, "--json").out)
         with eventlog.open(db, readonly=True) as log:
             expected = json.loads(msgspec.json.encode(log.state(RUN, to=seq)))
@@ -157,14 +177,14 @@ def test_replay_as_json_is_the_state_of_the_library(cli: Cli, db: Path) -> None:
         assert shown == expected
 
 
-def test_replay_takes_a_time_and_an_event_id(cli: Cli) -> None:
+def test_replay_takes_a_time_and_an_event_id(cli: Cli, middle: int) -> None:
     """What the other commands print can be pasted."""
-    event = json.loads(cli("show", "37", "--json").out)
-    time = cli("log", "--after", "36", "--limit", "1").out.split()[1]
+    event = json.loads(cli("show", middle, "--json").out)
+    time = cli("log", "--after", middle - 1, "--limit", "1").out.split()[1]
 
-    assert json.loads(cli("replay", "--to", event["event_id"], "--json").out)["cursor"] == 37
-    assert json.loads(cli("replay", "--to", time, "--json").out)["cursor"] == 37
-    assert json.loads(cli("replay", "--to", "latest", "--json").out)["cursor"] == 74
+    assert json.loads(cli("replay", "--to", event["event_id"], "--json").out)["cursor"] == middle
+    assert json.loads(cli("replay", "--to", time, "--json").out)["cursor"] == middle
+    assert json.loads(cli("replay", "--to", "latest", "--json").out)["cursor"] == seqs_of(cli.db)[-1]
 
 
 def test_replay_of_a_bare_seq_takes_the_events_own_run(cli: Cli, db: Path) -> None:
@@ -172,7 +192,7 @@ def test_replay_of_a_bare_seq_takes_the_events_own_run(cli: Cli, db: Path) -> No
     with eventlog.open(db) as log:
         log.append("later.event", {}, run="later")
 
-    assert json.loads(cli("replay", "--to", "50", "--json").out)["run"] == RUN
+    assert json.loads(cli("replay", "--to", "20", "--json").out)["run"] == RUN
     assert json.loads(cli("replay", "--json").out)["run"] == "later"
 
 
@@ -199,7 +219,7 @@ def test_diff_of_equal_histories_is_zero(cli: Cli, tmp_path: Path) -> None:
 def test_diff_of_two_moments_is_three_and_names_the_first_event(cli: Cli) -> None:
     """A difference has an exit code of its own."""
     result = cli("diff", f"{RUN}@20", f"{RUN}/main@latest")
-    document = json.loads(cli("diff", "20", "74", "--json").out)
+    document = json.loads(cli("diff", "20", seqs_of(cli.db)[-1], "--json").out)
 
     assert result.code == 3
     assert "first different event, after 20 alike".upper() in result.out
@@ -313,7 +333,6 @@ WRONG: list[tuple[tuple[str, ...], int, str]] = [
     (("replay", "--play", "-1"), 2, "--play"),
     (("log", "nobody"), 1, "no run 'nobody'"),
     (("log", "--branch", "b"), 2, "--branch needs RUN"),
-    (("log", "--tail", "1", "--limit", "1"), 2, "exclude each other"),
     (("log", "--tail", "x"), 2, "--tail"),
     (("diff", RUN, "nobody"), 1, "no run or event 'nobody'"),
     (("diff", RUN), 2, "Missing argument 'B'"),
@@ -357,7 +376,9 @@ def test_recorded_text_cannot_steer_the_terminal(cli: Cli) -> None:
     """A model may write anything, also escape sequences that retitle the window or hide what follows."""
     evil = "\x1b]0;owned\x07\x1b[2Jhidden\x9b31m\u202eright to left\r\x00"
     with eventlog.open(cli.db) as log:
-        seq = log.append("evil.event", {"error": evil, evil: [evil], "messages": [{"role": evil, "content": evil}]}, run=evil)
+        seq = log.append(
+            "evil.event", {"error": evil, evil: [evil], "messages": [{"role": evil, "content": evil}]}, run=evil
+        )
     shown = [cli("runs"), cli("log"), cli("log", "--json"), cli("show", seq), cli("show", seq, "--json"),
              cli("replay", evil), cli("replay", evil, "--json"), cli("diff", seq, "1"), cli("show", evil)]  # fmt: skip
     found = {char for result in shown for char in text_of(result) if char in "\x1b\x07\x9b\u202e\r\x00"}

@@ -13,7 +13,7 @@ import pytest
 import eventlog
 from tests.cli_world import Result, environment, finish, start
 
-SCRIPT = '''
+SCRIPT = """
 import atexit, os, signal, sys, threading, time
 print("argv", sys.argv, "path", sys.path[0], "name", __name__, "file", __file__, flush=True)
 print("main", sys.modules["__main__"].__dict__ is globals())
@@ -47,7 +47,7 @@ if "interrupt" in sys.argv:
 if "wait" in sys.argv:
     print("waiting", flush=True)
     time.sleep(60)
-'''
+"""
 
 
 @pytest.fixture

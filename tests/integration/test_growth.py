@@ -14,7 +14,7 @@ import pytest
 from crewai import Crew, Task
 from crewai.events.event_bus import crewai_event_bus as bus
 from crewai.events.types.llm_events import LLMCallCompletedEvent, LLMCallStartedEvent, LLMCallType
-from crewai.tools import tool
+from crewai.tools import BaseTool, tool
 
 import eventlog
 from eventlog.testing import ScriptedLLM, final, tool_call
@@ -73,6 +73,18 @@ class LoopingLLM(ScriptedLLM):
         return tool_call("search", q=f"q{len(self.calls)}", thought=thought)
 
 
+def searching_tool(seed: int) -> BaseTool:
+    """Return a tool that finds something new each time."""
+    source = random.Random(seed)
+
+    @tool("search")
+    def search(q: str, thought: str = "") -> str:
+        """Search."""
+        return text(source, 1400)
+
+    return search
+
+
 def distinct_strings(value: Any) -> Iterator[str]:
     """Yield all strings in a payload."""
     if isinstance(value, str):
@@ -91,15 +103,9 @@ def test_a_real_agent_loop_grows_by_what_is_new_in_each_step(tmp_path: Path, nat
     """Between 100 and 200 steps of a real agent, the file grows by its new text and 550 bytes per new event."""
     sizes, texts, events = [], [], []
     for rounds in (100, 200):
-        source = random.Random(rounds)
-
-        @tool("search")
-        def search(q: str, thought: str = "") -> str:
-            """Search."""
-            return text(source, 1400)
-
         world = World(LoopingLLM)
-        agent = world.agent(llm=world.llm(native=native, rounds=rounds), tools=[search], max_iter=rounds + 5)
+        llm = world.llm(native=native, rounds=rounds)
+        agent = world.agent(llm=llm, tools=[searching_tool(rounds)], max_iter=rounds + 5)
         path = tmp_path / f"{rounds}.db"
         with eventlog.open(path, snapshot_on=()) as log:
             with log.run("loop"):
@@ -150,7 +156,11 @@ def test_a_hundred_thousand_captured_events_do_not_grow_memory(tmp_path: Path) -
     grown = [
         int(
             subprocess.run(
-                [sys.executable, "-c", MEMORY_SCRIPT, path, "50000"], check=True, capture_output=True, text=True, timeout=300
+                [sys.executable, "-c", MEMORY_SCRIPT, path, "50000"],
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=300,
             ).stdout
         )
         for path in (str(tmp_path / "x.db"), "")

@@ -83,7 +83,12 @@ def test_no_form_of_any_secret_is_in_the_files(careless: Crew, tmp_path: Path, d
     log.close()
     files["closed"] = (tmp_path / "x.db").read_bytes()
     files["events"] = shown.encode()
-    found = {(c, name) for c, value in CANARIES.items() for name, data in files.items() if any(f in data for f in forms(value))}
+    found = {
+        (c, name)
+        for c, value in CANARIES.items()
+        for name, data in files.items()
+        if any(f in data for f in forms(value))
+    }
 
     assert "x.db-wal" in files
     assert "[redacted:" in shown
@@ -92,8 +97,8 @@ def test_no_form_of_any_secret_is_in_the_files(careless: Crew, tmp_path: Path, d
 
 def test_the_canaries_would_be_found_without_redaction(careless: Crew, tmp_path: Path) -> None:
     """The search above can fail: with redaction off, every canary but the ones nobody says is there."""
-    options = {"redaction": eventlog.Redaction(enabled=False)}
-    with eventlog.open(tmp_path / "x.db", **options) as log, log.run("r"):
+    off = eventlog.Redaction(enabled=False)
+    with eventlog.open(tmp_path / "x.db", redaction=off) as log, log.run("r"):
         careless.kickoff(inputs={"password": CANARIES["input"]})
     data = (tmp_path / "x.db").read_bytes()
 

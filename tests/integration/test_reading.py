@@ -23,7 +23,9 @@ def log(tmp_path: Path) -> Iterator[eventlog.Log]:
     with eventlog.open(tmp_path / "x.db") as opened:
         for number in range(5):
             for run in ("one", "two"):
-                opened.append("user.step", {"number": number, "text": f"{run} " * 100}, run=run, event_id=f"{run}-event-{number}")
+                opened.append(
+                    "user.step", {"number": number, "text": f"{run} " * 100}, run=run, event_id=f"{run}-event-{number}"
+                )
         db = sqlite3.connect(tmp_path / "x.db")
         with db:
             cut = db.execute("SELECT seq FROM events WHERE event_id = 'one-event-2'").fetchone()[0]
@@ -77,7 +79,17 @@ def test_events_stay_valid_after_the_log_is_closed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("cursor", "seq"),
-    [(None, 9), ("latest", 9), ("5", 5), (5, 5), ("6", 5), ("0", 0), ("one-event-3", 7), ("2999-01-01T00:00:00Z", 9), ("1999-01-01", 0)],
+    [
+        (None, 9),
+        ("latest", 9),
+        ("5", 5),
+        (5, 5),
+        ("6", 5),
+        ("0", 0),
+        ("one-event-3", 7),
+        ("2999-01-01T00:00:00Z", 9),
+        ("1999-01-01", 0),
+    ],
 )
 def test_a_cursor_means_the_last_event_of_the_lineage_at_or_before_it(
     log: eventlog.Log, cursor: str | int | None, seq: int
@@ -190,4 +202,7 @@ def test_own_events_show_in_the_state_and_in_the_list_of_runs(log: eventlog.Log)
     """A run of nothing but the user's own events is a run."""
     assert log.state("one").user_types == {"user.step": 5}
     assert [(r.run, r.events, r.status) for r in log.runs()] == [("one", 6, "empty"), ("two", 5, "empty")]
-    assert [(b.branch, b.parent, b.fork_seq, b.events) for b in log.branches("one")] == [("main", None, None, 5), ("exp", "main", 5, 1)]
+    assert [(b.branch, b.parent, b.fork_seq, b.events) for b in log.branches("one")] == [
+        ("main", None, None, 5),
+        ("exp", "main", 5, 1),
+    ]

@@ -16,7 +16,11 @@ from eventlog.values import resolve
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63) + 1, 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
     lambda inner: st.lists(inner) | st.dictionaries(texts, inner),
     max_leaves=30,
 )
@@ -34,10 +38,12 @@ anything = st.recursive(
     | st.complex_numbers()
     | st.builds(object)
     | st.builds(ValueError, st.text()),
-    lambda inner: st.lists(inner)
-    | st.tuples(inner, inner)
-    | st.dictionaries(st.text() | st.integers() | st.binary(), inner)
-    | st.sets(st.text()),
+    lambda inner: (
+        st.lists(inner)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text() | st.integers() | st.binary(), inner)
+        | st.sets(st.text())
+    ),
     max_leaves=30,
 )
 
@@ -97,7 +103,11 @@ def test_conversations_encoded_through_the_caches_read_the_same_as_without(conve
         assert shown[::-1] == messages
 
 
-@given(st.lists(st.text("ab", min_size=100, max_size=300), min_size=1, max_size=4), st.lists(st.integers(0, 5), max_size=5), st.text())
+@given(
+    st.lists(st.text("ab", min_size=100, max_size=300), min_size=1, max_size=4),
+    st.lists(st.integers(0, 5), max_size=5),
+    st.text(),
+)
 def test_a_text_in_pieces_is_the_same_text(parts: list[str], order: list[int], extra: str) -> None:
     """join(split(x)) = x for any mixture of known and new text."""
     recent = [(f"h{i}", part) for i, part in enumerate(parts)]

@@ -25,31 +25,45 @@ from eventlog.values import plain, resolve
 
 
 class Colour(enum.Enum):
+    """An enumeration of texts."""
+
     RED = "red"
 
 
 class Level(enum.IntEnum):
+    """An enumeration that is also an int."""
+
     LOW = 1
 
 
 class Model(BaseModel):
+    """A model of the user's."""
+
     name: str
     child: Any = None
 
 
 @dataclasses.dataclass
 class Point:
+    """A data class."""
+
     x: int
     y: float
 
 
 class Hostile:
+    """An object whose repr raises."""
+
     def __repr__(self) -> str:
+        """Fail."""
         raise RuntimeError("no repr")
 
 
 class HostileError(Exception):
+    """An error whose str raises."""
+
     def __str__(self) -> str:
+        """Fail."""
         raise RuntimeError("no str")
 
 
@@ -81,7 +95,7 @@ NAMED = [
     (decimal.Decimal("1.10"), {"$decimal": "1.10"}),
     (uuid.UUID(int=5), {"$uuid": str(uuid.UUID(int=5))}),
     (pathlib.PurePosixPath("/a/b"), {"$path": "/a/b"}),
-    (datetime.datetime(2026, 1, 2, 3, 4, 5), {"$datetime": "2026-01-02T03:04:05"}),
+    (datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc), {"$datetime": "2026-01-02T03:04:05+00:00"}),
     (datetime.date(2026, 1, 2), {"$date": "2026-01-02"}),
     (datetime.time(1, 2), {"$time": "01:02:00"}),
     (datetime.timedelta(seconds=90), {"$timedelta": 90.0}),
@@ -102,7 +116,9 @@ def test_a_value_json_has_no_place_for_is_tagged(value: Any, tree: Any) -> None:
     assert encoded(value) == tree
 
 
-@pytest.mark.parametrize("value", ["", "a\x00b", "üñí", 0, -1, 2**63 - 1, 1.5, True, None, [], {}, [[{}]], {"a": {"b": [1]}}])
+@pytest.mark.parametrize(
+    "value", ["", "a\x00b", "üñí", 0, -1, 2**63 - 1, 1.5, True, None, [], {}, [[{}]], {"a": {"b": [1]}}]
+)
 def test_a_json_value_stays_what_it_is(value: Any) -> None:
     """What JSON can carry is not wrapped."""
     assert encoded([value]) == [value]
@@ -156,7 +172,7 @@ def test_very_deep_values_are_cut_and_flagged() -> None:
 
 
 def test_a_secret_string_object_is_never_written() -> None:
-    """pydantic's ``SecretStr`` says it itself."""
+    """``SecretStr`` of pydantic says it itself."""
     result = Encoder(Redactor()).encode({"note": SecretStr("hunter2hunter2")})
 
     assert b"hunter2" not in result.payload

@@ -46,7 +46,9 @@ def test_neither_importing_nor_reading_loads_crewai(use: str, tmp_path: object) 
 def test_every_error_is_in_the_tree_is_exported_and_survives_pickling(name: str) -> None:
     """Errors cross process borders; their facts must arrive."""
     cls = getattr(errors, name)
-    count = len([p for p in inspect.signature(cls.__init__).parameters.values() if p.name not in ("self", "args", "kwargs")])
+    count = len(
+        [p for p in inspect.signature(cls.__init__).parameters.values() if p.name not in ("self", "args", "kwargs")]
+    )
     error = cls(*[f"a{i}" if name != "AmbiguousCursorError" or i == 0 else 3 for i in range(count or 1)])
     again = pickle.loads(pickle.dumps(error))
 

@@ -61,12 +61,16 @@ def test_a_known_value_is_found_in_every_form_it_travels_in(form: str) -> None:
     assert cleaned.endswith(" after")
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=8, max_size=40), st.binary(max_size=5), st.binary(max_size=5))
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=8, max_size=40),
+    st.binary(max_size=5),
+    st.binary(max_size=5),
+)
 def test_no_base64_of_a_text_around_the_secret_escapes_the_scan(secret: str, before: bytes, after: bytes) -> None:
     """Whatever stands around a secret, its base64 holds one of the forms that are looked for."""
     text = base64.b64encode(before + secret.encode() + after).decode()
 
-    assert any(form in text for form in encoded_forms(secret)) or len(secret.encode()) < 9
+    assert any(form in text for form in encoded_forms(secret))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -114,7 +118,11 @@ def test_keys_that_only_look_secret_are_left_alone(key: str) -> None:
 
 def test_everything_below_a_secret_key_is_hidden_whatever_its_shape() -> None:
     """Credentials come as dicts and lists too."""
-    payload = Encoder(Redactor()).encode({"credentials": {"user": "bob-the-user", "pin": [987654321, "s3cr3t-s3cr3t"]}}).payload
+    payload = (
+        Encoder(Redactor())
+        .encode({"credentials": {"user": "bob-the-user", "pin": [987654321, "s3cr3t-s3cr3t"]}})
+        .payload
+    )
 
     assert b"bob" not in payload
     assert b"987654321" not in payload
@@ -160,4 +168,6 @@ def test_user_patterns_allow_list_and_off_switch_are_obeyed() -> None:
 
 def test_the_marker_is_stable() -> None:
     """The same input always reads the same: hashes of requests are taken after redaction."""
-    assert Redactor([SECRET]).clean(SECRET) == Redactor([SECRET, "another-secret-1"]).clean(SECRET) == "[redacted:value]"
+    assert (
+        Redactor([SECRET]).clean(SECRET) == Redactor([SECRET, "another-secret-1"]).clean(SECRET) == "[redacted:value]"
+    )

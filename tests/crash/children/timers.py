@@ -15,7 +15,7 @@ from eventlog.pipeline import is_writing
 from tests.crash.children.witness import emit
 
 OURS = str(Path(eventlog.__file__).parent)
-TICK_S = 0.0004
+TICK_S, RAISING_TICK_S = 0.0004, 0.001
 
 
 class Interrupt(BaseException):
@@ -35,7 +35,8 @@ class Timer:
     def __enter__(self) -> Timer:
         """Tick."""
         signal.signal(signal.SIGALRM, self._tick)
-        signal.setitimer(signal.ITIMER_REAL, TICK_S, TICK_S)
+        every = RAISING_TICK_S if self.raises else TICK_S
+        signal.setitimer(signal.ITIMER_REAL, every, every)
         return self
 
     def __exit__(self, *exc: object) -> None:
