@@ -17,6 +17,7 @@ from eventlog.cli.options import Settings, examples, shared_options
 if TYPE_CHECKING:
     from eventlog.cli.program import Program
     from eventlog.cli.recording import Recording
+    from eventlog.pipeline import Durability
 
 
 @click.command(
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @shared_options
 def record(
-    settings: Settings, as_module: bool, run: str | None, durability: str, quiet: bool, script: str,
+    settings: Settings, as_module: bool, run: str | None, durability: Durability, quiet: bool, script: str,
     args: tuple[str, ...],
 ) -> Callable[[], None]:  # fmt: skip
     """Run SCRIPT unchanged, with ARGS, and record every CrewAI event as one run.

@@ -15,13 +15,14 @@ from eventlog.log import open_log
 
 if TYPE_CHECKING:
     from eventlog.listener import EventLogListener
+    from eventlog.pipeline import Durability
     from eventlog.writer import Status
 
 
 class Recording:
     """Captures everything from ``start`` on under one run."""
 
-    def __init__(self, settings: Settings, run: str, durability: str, *, quiet: bool) -> None:
+    def __init__(self, settings: Settings, run: str, durability: Durability, *, quiet: bool) -> None:
         """Open the log.
 
         Raises:

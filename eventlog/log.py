@@ -34,15 +34,20 @@ DEFAULT_PATH = "eventlog.db"
 """Used when neither a path nor ``EVENTLOG_DB`` is given."""
 
 _RUNS = (
-    "SELECT r.name, r.attribution, r.owner,"
-    " (SELECT count(*) FROM events WHERE run = r.id), (SELECT count(*) FROM branches WHERE run = r.id),"
-    " (SELECT count(*) FROM executions WHERE branch IN (SELECT id FROM branches WHERE run = r.id)),"
-    " (SELECT at_ns FROM events WHERE run = r.id ORDER BY seq LIMIT 1),"
-    " (SELECT at_ns FROM events WHERE branch IN (SELECT id FROM branches WHERE run = r.id) ORDER BY seq DESC LIMIT 1),"
-    " root.kind, root.name, root.status"
-    " FROM runs AS r LEFT JOIN executions AS root ON root.started_seq = (SELECT max(e.started_seq) FROM executions AS e"
-    "   JOIN branches AS b ON b.id = e.branch WHERE b.run = r.id AND e.parent IS NULL)"
-    " WHERE r.id > 0 ORDER BY r.id"
+    "WITH ends AS (SELECT b.run, count(*) AS branches,"
+    "   sum((SELECT count(*) FROM events WHERE branch = b.id)) AS events,"
+    "   sum((SELECT count(*) FROM executions WHERE branch = b.id)) AS executions,"
+    "   min((SELECT min(seq) FROM events WHERE branch = b.id)) AS first,"
+    "   max((SELECT max(seq) FROM events WHERE branch = b.id)) AS last,"
+    "   max((SELECT max(started_seq) FROM executions WHERE branch = b.id AND parent IS NULL)) AS root"
+    "   FROM branches AS b WHERE b.run > 0 GROUP BY b.run)"
+    " SELECT r.name, r.attribution, r.owner, ends.events, ends.branches, ends.executions,"
+    " first.at_ns, last.at_ns, root.kind, root.name, root.status"
+    " FROM ends JOIN runs AS r ON r.id = ends.run"
+    " LEFT JOIN events AS first ON first.seq = ends.first LEFT JOIN events AS last ON last.seq = ends.last"
+    " LEFT JOIN events AS start ON start.seq = ends.root"
+    " LEFT JOIN executions AS root ON root.branch = start.branch AND root.path = start.path"
+    " ORDER BY r.id"
 )
 
 
@@ -127,6 +132,7 @@ class Log:
 
         Raises:
             SequenceConflictError: the branch moved on; read it again.
+            BranchNotFoundError: the run has no such branch; a fork makes one.
             AppendError: the event could not be stored; nothing of it is in the log.
         """
         event, publish = self._new_event(event_type, payload or {}, run, branch, event_id)

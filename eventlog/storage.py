@@ -38,7 +38,10 @@ def open_writer(path: Path, synchronous: Synchronous = "NORMAL") -> sqlite3.Conn
         _create_private(path)
         db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            _identify(db, path)
+            if _identify(db, path) == 0:
+                _shape(db)
+            else:
+                _require_our_objects(db, path, strict=True)  # before the first setting that may write
             _prepare_writer(db, synchronous)
             _bring_up_to_date(db, path)
         except BaseException:
@@ -161,10 +164,14 @@ def _guard_schema(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA trusted_schema = OFF")
 
 
+def _shape(db: sqlite3.Connection) -> None:
+    """What only an empty file can be told."""
+    db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # so that compaction can give space back
+
+
 def _prepare_writer(db: sqlite3.Connection, synchronous: Synchronous) -> None:
     """Settings of a connection that appends, each for a reason."""
-    db.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # takes effect only while the file is empty
-    db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # so that compaction can give space back; same
     _set_wal(db)  # readers never block the writer, one fsync per commit instead of two
     db.execute(f"PRAGMA synchronous = {synchronous}")  # NORMAL survives a kill, FULL also power loss
     db.execute("PRAGMA wal_autocheckpoint = 1000")  # larger stalls longer: 9 ms here, 32 ms at 4,000

@@ -19,7 +19,9 @@ from crewai.flow.runtime import Flow as RuntimeFlow
 from eventlog.capture.around import alone, arguments, observed
 from eventlog.capture.hub import hub
 from eventlog.capture.patches import Patch, is_wrapped
+from eventlog.logger import Logger
 
+log = Logger(__name__)
 PROMPTS = ("_prompt_input", "_prompt_input_async")
 FEEDBACK = "request_feedback"
 asking: ContextVar[bool] = ContextVar("eventlog_asking", default=False)
@@ -64,9 +66,12 @@ def _with_recorded_feedback(original: Callable[..., Any]) -> Callable[..., Any]:
 def _wrap(provider: Any, names: tuple[str, ...], kind: str) -> None:
     """Wrap methods where a provider's class or one of its bases defines them; a second time does nothing."""
     for name in names:
-        owner = next((cls for cls in type(provider).__mro__ if name in cls.__dict__), None)
-        if owner is not None and not is_wrapped(owner, name):
-            hub.patch(Patch(owner, name, _recorded(kind)))
+        try:
+            owner = next((cls for cls in type(provider).__mro__ if name in cls.__dict__), None)
+            if owner is not None and not is_wrapped(owner, name):
+                hub.patch(Patch(owner, name, _recorded(kind)))
+        except Exception as error:  # an odd class of the user's must still be asked
+            log.warning("boundary_unavailable", method=f"{type(provider).__name__}.{name}", error=repr(error))
 
 
 def _recorded(kind: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

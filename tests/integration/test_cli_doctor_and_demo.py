@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def test_doctor_without_a_log_is_content(
 
 def test_doctor_tells_what_is_wrong(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of these alone makes exit code 1."""
-    monkeypatch.setattr(checks, "CREWAI_TESTED", checks.re.compile("nothing"))
+    monkeypatch.setattr(checks, "CREWAI_TESTED", re.compile("nothing"))
     assert verdicts(cli, "--no-probe")[1]["crewai"] == "problem"
     monkeypatch.undo()
 

@@ -14,11 +14,8 @@ import eventlog
 from eventlog.replay.diff import first_difference
 from tests.cli_world import RUN, Cli, environment, finish
 
-HEADER = {
-    "format": "eventlog-jsonl",
-    "version": 1,
-    "runs": [{"run": "r", "attribution": "minted", "branches": [{"branch": "main"}]}],
-}
+RUNS = [{"run": "r", "attribution": "minted", "branches": [{"branch": "main"}]}]
+HEADER = {"format": "eventlog-jsonl", "version": 1, "runs": RUNS}
 FORKED = {
     **HEADER,
     "runs": [
@@ -142,11 +139,9 @@ def test_a_run_without_events_and_how_a_run_got_its_name_are_kept(other: Cli, tm
     """Nobody has an imported run open: it is not running."""
     crew = {"kind": "crew", "name": "c", "key": "abc", "inputs_hash": "h"}
     started = event(1, type="crew_kickoff_started", path="/crew:abc#0", execution=crew)
-    two = {
-        **HEADER,
-        "runs": [*HEADER["runs"], {"run": "empty", "attribution": "named", "branches": [{"branch": "main"}]}],
-    }  # type: ignore[misc]
-    assert other("import", write(tmp_path / "x.jsonl", two, started)).code == 0
+    empty = {"run": "empty", "attribution": "named", "branches": [{"branch": "main"}]}
+    header = {**HEADER, "runs": [*RUNS, empty]}
+    assert other("import", write(tmp_path / "x.jsonl", header, started)).code == 0
 
     runs = {run["run"]: run for run in json.loads(other("runs", "--json").out)}
 

@@ -90,3 +90,17 @@ def test_different_requests_have_different_names(processes: list[dict[str, list[
 def _as_seen(message: Any) -> Any:
     """Return what of a message the model sees."""
     return {key: message[key] for key in MESSAGE_KEYS if message.get(key)} if isinstance(message, dict) else message
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_definitions_are_the_same_in_another_process(processes: list[dict[str, list[Event]]], name: str) -> None:
+    """They tell whether the program changed since; ids are new each time and stand apart."""
+    first, second = (_definitions(events[name]) for events in processes)
+
+    assert first == second
+
+
+def _definitions(events: list[Event]) -> list[tuple[str, Any, Any]]:
+    """Return place, key and content of every definition."""
+    found = [e for e in events if e.type == "eventlog.definition"]
+    return sorted(((e.path, e.payload["key"], e.payload["definition"]) for e in found), key=lambda d: d[0])
