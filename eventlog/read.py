@@ -6,7 +6,6 @@ WAL while a person looks at a long log.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from eventlog.append import shown_id
 from eventlog.contents import Cache
 from eventlog.pieces import join_pieces
 from eventlog.record import BranchInfo, Event, ExecutionInfo, StoredEvent
-from eventlog.storage import open_reader
+from eventlog.storage import open_reader, translated
 from eventlog.values import collect_refs, resolve
 
 PAGE_EVENTS = 500
@@ -50,7 +49,9 @@ class Reader:
         Raises:
             LogOpenError: it cannot be read as a log.
         """
+        self.file = path
         self._db = open_reader(path)
+        self._closed = False
         self._lock = threading.RLock()
         self._names: Cache[int, tuple[str, str]] = Cache(NAMES_MAX)
         self._paths: Cache[int, str] = Cache(NAMES_MAX)
@@ -62,6 +63,7 @@ class Reader:
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
+            self._closed = True
             self._db.close()
 
     def query(self, sql: str, args: Sequence[Any] = ()) -> list[Any]:
@@ -69,22 +71,13 @@ class Reader:
 
         Raises:
             LogDamagedError: SQLite found the file damaged.
+            LogOpenError: it cannot be read at the moment, e.g. another program holds it locked.
             LogClosedError: the log was closed.
         """
-        with self._lock:
-            try:
-                return self._db.execute(sql, args).fetchall()
-            except sqlite3.ProgrammingError as e:
-                raise errors.LogClosedError from e
-            except sqlite3.DatabaseError as e:
-                raise errors.LogDamagedError(str(self._path()), str(e)) from e
-
-    def _path(self) -> str:
-        """Return the file's name as SQLite knows it."""
-        try:
-            return str(self._db.execute("PRAGMA database_list").fetchone()[2])
-        except sqlite3.Error:
-            return "log"
+        with self._lock, translated(self.file):
+            if self._closed:
+                raise errors.LogClosedError
+            return self._db.execute(sql, args).fetchall()
 
     # -- runs, branches, lineages -------------------------------------------------------------
 
@@ -334,7 +327,7 @@ class Reader:
 
     def _chain(self, name: str) -> list[Any]:
         """Return the messages of a conversation, from the longest beginning that is known."""
-        with self._lock:
+        with self._lock, translated(self.file):
             tail: list[Any] = []
             start: list[Any] = []
             for step, body, text in self._db.execute(_CHAIN, (name,)):

@@ -34,7 +34,7 @@ def open_writer(path: Path, synchronous: Synchronous = "NORMAL") -> sqlite3.Conn
         LogOpenError: one of its kinds; the file was not changed then.
     """
     _check_sqlite(path)
-    with _translated(path):
+    with translated(path):
         _create_private(path)
         db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
@@ -60,7 +60,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
     _check_sqlite(path)
     if not path.exists():
         raise errors.LogNotFoundError(str(path))
-    with _translated(path):
+    with translated(path):
         db = _connect_read_only(path)
         try:
             _guard_schema(db)
@@ -93,8 +93,8 @@ def transaction(db: sqlite3.Connection) -> Generator[None]:
 
 
 @contextmanager
-def _translated(path: Path) -> Generator[None]:
-    """Turn what SQLite and the system say while opening into our errors."""
+def translated(path: Path) -> Generator[None]:
+    """Turn what SQLite and the system say into our errors."""
     try:
         yield
     except sqlite3.DatabaseError as e:

@@ -8,7 +8,7 @@ import msgspec
 
 from eventlog.logger import Logger
 from eventlog.read import SEQ_MAX, Reader
-from eventlog.replay.fold import FOLD_VERSION, fold_events
+from eventlog.replay.fold import FOLD_VERSION, begin_fold, fold_events
 from eventlog.replay.projection import Projection, run_projection
 from eventlog.replay.state import RunState
 from eventlog.values import collect_refs, plain, resolve
@@ -36,15 +36,37 @@ def rebuild_projection(reader: Reader, chosen: Projection, run: str, branch: str
     return run_projection(chosen, reader.stored(row, after=seq, to=to), start)
 
 
+def nearest_state(reader: Reader, run: str, branch: str, to: int = SEQ_MAX) -> RunState:
+    """Return the last stored state of a branch at or before ``to``; an empty one when there is none."""
+    row = reader.branch_id(run, branch)
+    _, state = _nearest(reader, row, to, STATE_PROJECTION, FOLD_VERSION, RunState)
+    return begin_fold(state, run=run, branch=branch).result()
+
+
 def _nearest(reader: Reader, branch: int, to: int, projection: str, version: int, kind: Any) -> tuple[int, Any]:
     """Return seq and state of the last usable snapshot of a lineage; (0, None) when there is none."""
     for owner, low, high in reversed(reader.lineage(branch, to)):
-        for seq, text in reader.query(_NEAREST, (owner, projection, version, low, high)):
-            try:
-                return seq, msgspec.json.decode(text, type=kind)
-            except msgspec.MsgspecError as error:  # a snapshot is only a shortcut
-                log.warning("snapshot_ignored", seq=seq, error=str(error))
+        last = high
+        while rows := reader.query(_NEAREST, (owner, projection, version, low, last)):
+            seq, text = rows[0]
+            state = _decoded(seq, text, kind)
+            if state is not None:
+                return seq, state
+            last = seq - 1
     return 0, None
+
+
+def _decoded(seq: int, text: str, kind: Any) -> Any:
+    """Return a stored state, or ``None`` for a damaged one: a snapshot is only a shortcut."""
+    try:
+        state = msgspec.json.decode(text, type=kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        log.warning("snapshot_ignored", seq=seq, error=str(error))
+        return None
+    if isinstance(state, RunState) and state.cursor != seq:
+        log.warning("snapshot_ignored", seq=seq, error=f"it is the state at {state.cursor}")
+        return None
+    return state
 
 
 def shown_state(reader: Reader, state: RunState) -> dict[str, Any]:

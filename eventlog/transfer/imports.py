@@ -76,22 +76,30 @@ def _run_named(header: Header, run: str | None) -> RunLine | None:
 
 
 def _import_run(log: Log, run: RunLine | None, rename: str | None, lines: _Counted) -> Imported:
-    """Append the events of one run in one transaction; its states are as quick to read as if it had been captured."""
+    """Append the events of one run in one transaction; snapshots are made of it as if it had been captured."""
     name = None if run is None else rename or run.run
     recoder = Recoder(log.writer.encoder.redactor, log.writer.encoder.index)
     present = Present(log.reader, name)
+    newest: dict[str, NewEvent] = {}
 
     def append(appender: Appender) -> int:
-        return appender.write_all(_new_events(appender, recoder, present, (name, run), lines))
+        return appender.write_all(_noted(newest, _new_events(appender, recoder, present, (name, run), lines)))
 
     try:
         new: int = log.writer.pipeline.run_exclusively(append)
     except BaseException:
         recoder.index.clear()  # bodies that were to be stored are gone
         raise
-    if new and name is not None and run is not None:
-        log.writer.snapshots.follow((name, line.branch) for line in run.branches)
+    for event in newest.values():
+        log.writer.appended(event)
     return Imported(name, lines.count, new)
+
+
+def _noted(newest: dict[str, NewEvent], events: Iterable[NewEvent]) -> Iterator[NewEvent]:
+    """Yield events and keep the last one of each branch."""
+    for event in events:
+        newest[event.branch] = event
+        yield event
 
 
 def _new_events(

@@ -79,6 +79,17 @@ def test_an_import_takes_no_more_room_than_a_recording(cli: Cli, other: Cli, exp
     assert exported.stat().st_size > 0
 
 
+def test_an_imported_run_has_the_checkpoints_of_the_original(cli: Cli, other: Cli, exported: Path) -> None:
+    """Its states are as quick to read, and it can be resumed and compacted like one that was captured."""
+    assert other("import", exported).code == 0
+
+    def checkpoints(db: Path) -> list[Any]:
+        with eventlog.open(db, readonly=True) as log:
+            return log.reader.query("SELECT seq, trigger FROM snapshots WHERE kind = 'checkpoint' ORDER BY seq")
+
+    assert checkpoints(other.db) == checkpoints(cli.db) != []
+
+
 def test_importing_twice_is_importing_once(other: Cli, exported: Path) -> None:
     """Nothing is appended, nothing changes."""
     first = json.loads(other("import", exported, "--json").out)
