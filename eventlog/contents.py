@@ -35,6 +35,11 @@ V = TypeVar("V")
 HASH_BYTES = 18
 """144 bits: 24 characters of base64 without padding."""
 
+PART_BYTES = 2047
+"""hashlib lets other threads run while it hashes more than this at once, which may take them milliseconds."""
+UNINTERRUPTED_MAX = 65_536
+"""Longer texts are hashed at once: then the other threads may as well run."""
+
 TEXT_CHARS_MIN = 256
 """Strings at least this long are kept as contents; a reference costs about 40 bytes."""
 
@@ -44,7 +49,12 @@ CACHE_CHARS_MAX = 8_000_000
 
 def content_hash(kind: str, data: bytes, parent: str | None = None, text: str | None = None) -> str:
     """Return the name of a content: 24 characters."""
-    digest = blake2b(f"{kind[0]}{parent or ''}|{text or ''}|".encode() + data, digest_size=HASH_BYTES)
+    digest = blake2b(f"{kind[0]}{parent or ''}|{text or ''}|".encode(), digest_size=HASH_BYTES)
+    if len(data) > UNINTERRUPTED_MAX:
+        digest.update(data)
+    else:
+        for start in range(0, len(data), PART_BYTES):
+            digest.update(data[start : start + PART_BYTES])
     return b2a_base64(digest.digest(), newline=False).decode()
 
 
