@@ -14,6 +14,7 @@ from crewai.events.types.llm_events import LLMCallCompletedEvent, LLMCallStarted
 import eventlog
 from benchmarks.data import flat_pairs
 from benchmarks.report import Row, Table
+from eventlog.pipeline import Durability
 from eventlog.storage import open_writer
 
 CHARS = 3000
@@ -69,7 +70,7 @@ def _with_handler(events: list[Any]) -> list[float]:
     return samples
 
 
-def _with_log(folder: Path, durability: str, events: list[Any], number: int) -> list[float]:
+def _with_log(folder: Path, durability: Durability, events: list[Any], number: int) -> list[float]:
     """Time emits while we record."""
     path = folder / f"{durability}{number}.db"
     with eventlog.open(path, durability=durability) as log, log.run("r"):

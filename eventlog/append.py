@@ -303,7 +303,7 @@ class Appender:
             self.db.execute(
                 "INSERT INTO snapshots (branch, seq, kind, projection, version, trigger, created_ns, state)"
                 " VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (branch, projection, seq, kind)"
-                " DO UPDATE SET version = excluded.version, state = excluded.state",
+                " DO UPDATE SET version = excluded.version, state = excluded.state WHERE excluded.state <> ''",
                 row,
             )
 

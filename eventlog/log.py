@@ -14,7 +14,7 @@ from uuid import uuid4
 import msgspec
 from typing_extensions import Self
 
-from eventlog import errors, writer
+from eventlog import errors, storage, writer
 from eventlog.cursors import Cursor, find_cursor
 from eventlog.owner import Owner, is_alive
 from eventlog.pipeline import Durability
@@ -218,9 +218,10 @@ class Log:
             raise errors.LogClosedError
         if self._writer is not None:
             self._writer.pipeline.flush(timeout_s=5.0)
-        if self._reader is None:
-            self._reader = Reader(self.path)
-        return self._reader
+        with _logs_lock:
+            if self._reader is None:
+                self._reader = Reader(self.path)
+            return self._reader
 
     def events(
         self,
@@ -348,7 +349,7 @@ _held: list[Reader] = []
 
 
 def _before_fork() -> None:
-    """Nobody may be reading in the moment of the fork: the child closes what it inherits."""
+    """Nobody may be reading in the moment of the fork: the child will close what it inherits."""
     _logs_lock.acquire()
     for log in _logs:
         for reader in (log._reader, log._writer.snapshots._reader if log._writer else None):  # noqa: SLF001
@@ -364,9 +365,11 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Connections must be the child's own, see ``Pipeline.after_fork_in_child``; they are opened when needed."""
+    """Connections must be the child's own; they are opened when needed."""
     while _held:
-        _held.pop().close()
+        reader = _held.pop()
+        storage.inherited.append(reader._db)  # noqa: SLF001
+        reader._lock.release()  # noqa: SLF001
     for log in _logs:
         log._reader = None  # noqa: SLF001
         if log._writer is not None:  # noqa: SLF001

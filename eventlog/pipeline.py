@@ -389,16 +389,10 @@ class Pipeline:
     # -- fork ---------------------------------------------------------------------------------
 
     def after_fork_in_child(self) -> None:
-        """Start over: the parent writes what was queued, and the child opens a connection of its own.
-
-        SQLite keeps a table of its file locks per process. The child inherits the table but not
-        the locks, and a connection opened while an inherited one is still there trusts the
-        table: others could then remove the WAL under it. So the inherited connection goes first;
-        nothing is under way on it, as the parent held our lock.
-        """
-        if self._appender is not None and not self._is_mine():
-            self._appender.db.close()
-        self._appender = None
+        """Start over: the parent writes what was queued, and the child opens a connection of its own when it writes."""
+        if self._appender is not None:
+            storage.inherited.append(self._appender.db)
+            self._appender = None
         self._reset()
         self.committed = self.dropped = 0
 

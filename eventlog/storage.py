@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -23,6 +24,17 @@ PAGE_BYTES = 8192
 SQLITE_MIN = (3, 38)
 """STRICT tables (3.37) and JSON built in (3.38)."""
 
+opening = threading.RLock()
+"""Held while a connection is opened, and by a thread that forks: see ``inherited``."""
+inherited: list[sqlite3.Connection] = []
+"""Connections a fork brought into this process; they are closed before the first one is opened here.
+
+SQLite keeps a table of its file locks per process. A forked child inherits the table but not the
+locks, and a connection opened while an inherited one is still there trusts the table: other
+processes could then remove the WAL under it. Closing waits until the child wants to use SQLite,
+because it needs SQLite's own mutexes, which a thread of another library may have held at the fork.
+"""
+
 Synchronous = Literal["NORMAL", "FULL"]
 log = Logger(__name__)
 
@@ -34,7 +46,8 @@ def open_writer(path: Path, synchronous: Synchronous = "NORMAL") -> sqlite3.Conn
         LogOpenError: one of its kinds; the file was not changed then.
     """
     _check_sqlite(path)
-    with translated(path):
+    with opening, translated(path):
+        _close_inherited()
         _create_private(path)
         db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
@@ -60,7 +73,8 @@ def open_reader(path: Path) -> sqlite3.Connection:
     _check_sqlite(path)
     if not path.exists():
         raise errors.LogNotFoundError(str(path))
-    with translated(path):
+    with opening, translated(path):
+        _close_inherited()
         db = _connect_read_only(path)
         try:
             _guard_schema(db)
@@ -71,6 +85,16 @@ def open_reader(path: Path) -> sqlite3.Connection:
             db.close()
             raise
     return db
+
+
+def _close_inherited() -> None:
+    """Make SQLite forget the locks of the process we were forked from; nothing is under way on these connections."""
+    while inherited:
+        inherited.pop().close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=opening.acquire, after_in_parent=opening.release, after_in_child=opening.release)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from eventlog.read import Reader
 from eventlog.record import NewEvent
 from eventlog.redact import Redaction
 from eventlog.replay.snapshots import SNAPSHOT_ON, Snapshotter
-from eventlog.storage import open_writer
+from eventlog.storage import open_writer, opening
 
 if TYPE_CHECKING:
     from eventlog.capture.homes import Home
@@ -126,9 +126,10 @@ class Writer:
             home, uses = self._homes.get((run, branch), (None, 0))
             if home is None:
                 self.pipeline.run_exclusively(lambda appender: appender.open_run(run, branch))
-                reader = Reader(self.path)
-                counters = reader.root_labels(reader.branch_id(run, branch))
-                reader.close()
+                with opening:  # nobody forks while this connection is in use
+                    reader = Reader(self.path)
+                    counters = reader.root_labels(reader.branch_id(run, branch))
+                    reader.close()
                 home = Home(run, branch, "named", counters)
             self._homes[run, branch] = (home, uses + 1)
             self.recorder.start()

@@ -2,6 +2,9 @@
 
 Cost per agent::
 
+    import eventlog
+    from eventlog.replay.tokens import read_usage
+
     PRICES = {"gpt-4o": (2.5e-6, 10e-6)}  # dollars per token of prompt and completion
 
     @eventlog.projection("cost_per_agent", version=1, initial=dict)
@@ -13,6 +16,8 @@ Cost per agent::
             role = event.agent_role or "(no agent)"
             costs[role] = costs.get(role, 0) + tokens.prompt * prompt + tokens.completion * completion
         return costs
+
+    log.project(cost_per_agent, "my-run")  # and at any cursor: to=...
 
 The state is JSON: dicts with string keys, lists, strings, numbers, booleans, null; a snapshot keeps
 it as such. A step depends on its two arguments alone: no clock, no files. Raise ``version`` when it

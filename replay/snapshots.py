@@ -262,9 +262,8 @@ def _remember(snapshotter: Snapshotter) -> None:
 
 def _before_fork() -> None:
     """No connection may be half open."""
-    for snapshotter in list(_alive):
-        if snapshotter._busy.acquire(timeout=FORK_S):  # noqa: SLF001
-            _held.append(snapshotter._busy)  # noqa: SLF001
+    locks = [snapshotter._busy for snapshotter in list(_alive)]  # noqa: SLF001
+    _held.extend(lock for lock in locks if lock.acquire(timeout=FORK_S))
 
 
 def _after_fork() -> None:

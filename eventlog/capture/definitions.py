@@ -18,7 +18,8 @@ VOLATILE = frozenset(
     " usage_metrics token_usage agent_executor executor_class tools_handler cache_handler crew agent_ops_agent_name"
     " execution_logs task_execution_output_json_files checkpoint checkpoint_kickoff_event_id checkpoint_inputs"
     " checkpoint_train checkpoint_original_description fingerprint security_config execution_context"
-    " human_feedback_history last_human_feedback current_usage_count token_process formatting_errors telemetry state".split()
+    " human_feedback_history last_human_feedback current_usage_count token_process formatting_errors telemetry"
+    " state".split()
 )
 """Fields that say how a run goes, not what runs."""
 
@@ -152,6 +153,7 @@ def _described(value: Any, depth: int) -> Any:
         return {**fields_of(value, depth=depth + 1), "function": getattr(value, "func", None)}
     if kind is not None:
         return {k.lstrip("$"): v for k, v in (reference(value) or {}).items() if k != "id"}
-    if type(value).__repr__ is object.__repr__:  # it would show an address
+    shown: Any = type(value).__repr__
+    if shown is object.__repr__:  # it would show an address
         return {"class": class_name(type(value))}
     return value

@@ -74,7 +74,7 @@ def _subclasses(cls: type) -> Iterator[type]:
     seen: set[type] = set()
     waiting: list[type] = [cls]
     while waiting:
-        for sub in waiting.pop().__subclasses__():
+        for sub in type.__subclasses__(waiting.pop()):
             if sub not in seen:
                 seen.add(sub)
                 waiting.append(sub)

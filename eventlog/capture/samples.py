@@ -58,15 +58,17 @@ class Samples:
     def _flow_state(self, flow: Execution, place: Place, publish: Publish, *, rebase: bool) -> NewEvent | None:
         """Return what changed in a flow's state since it was last seen; ``rebase`` only takes note of it.
 
-        The note is taken when the event is queued: of two threads that look at the same time, the one
-        whose event comes last leaves its note, and the next sample corrects what it did not see.
+        Threads may look at the same time. So the last note is read before the state: what another thread
+        adds in between is left alone. And a new note is taken when the event is queued: the event that comes
+        last leaves its note, and the next sample corrects what that one did not see.
         """
+        last = flow.sample or {}
         state = getattr(flow.entity(), "state", None)
         fields = state if isinstance(state, dict) else getattr(state, "__dict__", None)
         if not isinstance(fields, dict):
             return None
         now = {str(k): self._encode(str(k), v) for k, v in list(fields.items())}
-        seen, last = {k: e.payload for k, e in now.items()}, flow.sample or {}
+        seen = {k: e.payload for k, e in now.items()}
         changed = [e for k, e in now.items() if last.get(k) != e.payload]
         gone = [k for k in last if k not in now]
         if not (changed or gone):

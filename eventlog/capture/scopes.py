@@ -232,8 +232,8 @@ class Scopes:
         if kind is not None:
             key = self._execution_key(source, event, kind)
             label = f"{kind}:{_short(self._name_of(key), kind)}"
-            return f"{label}+{self._hash_of(execution_inputs(event))[:6]}" if in_for_each.get() else label
-        name = event.type.removesuffix("_started")
+            return f"{label}+{self._hash_of(execution_inputs(event))[:6]}" if _is_copy(kind, outer) else label
+        name: str = event.type.removesuffix("_started")
         if name == "task":
             known = outer.keys.get(str(event.task_id)) if outer else None
             return f"task[{_short(known or stable_key(event.task) or '?', 'task')}]"
@@ -323,6 +323,17 @@ class Scopes:
                 return scope.entity()
             scope = scope.parent
         return None
+
+
+def _is_copy(kind: str, outer: Execution | None) -> bool:
+    """Whether a kickoff is one of ``kickoff_for_each``; what runs inside a copy is not."""
+    if kind != "crew" or not in_for_each.get():
+        return False
+    while outer is not None:
+        if outer.kind == "crew" and "+" in outer.path[-1]:
+            return False
+        outer = outer.parent
+    return True
 
 
 def _task_keys(crew: Any) -> dict[str, str]:

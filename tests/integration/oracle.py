@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -81,8 +81,6 @@ class Seen(msgspec.Struct, frozen=True):
     event_id: str
     type: str
     thread: int
-    number: int | None
-    """CrewAI's emission sequence."""
     before: Look
     after: Look
 
@@ -110,11 +108,10 @@ class Oracle:
             self._note(source, event, before)
             return result
 
-        async def watched_aemit(source: Any, event: Any) -> Any:
+        async def watched_aemit(source: Any, event: Any) -> None:
             before = self.look()
-            result = await aemit(source, event)
+            await aemit(source, event)
             self._note(source, event, before)
-            return result
 
         bus.emit, bus.aemit = watched_emit, watched_aemit  # type: ignore[method-assign]
         try:
@@ -134,9 +131,7 @@ class Oracle:
         if event.type in TOLD:
             self._told[str(source.id)] = TOLD[event.type]
         with self._lock:
-            self.seen.append(
-                Seen(event.event_id, event.type, threading.get_ident(), event.emission_sequence, before, self.look())
-            )
+            self.seen.append(Seen(event.event_id, event.type, threading.get_ident(), before, self.look()))
 
     def look(self) -> Look:
         """Look at the live objects."""
@@ -150,7 +145,7 @@ class Oracle:
             tool_runs=len(self.world.tool_runs),
             tasks={started: _look_at_tasks(source) for started, source in list(self.roots.items())},
             told=dict(self._told),
-            flow_state=_stable(lambda: _plain_state(self.flow)) if self.flow is not None else None,
+            flow_state=None if self.flow is None else _stable(self.flow),
         )
 
 
@@ -158,7 +153,12 @@ def _look_at_tasks(source: Crew | Task) -> list[LiveTask]:
     """Return what the tasks of a crew show; a task shows itself."""
     tasks = source.tasks if isinstance(source, Crew) else [source]
     return [
-        LiveTask(str(task.id), task.start_time is not None, task.end_time is not None, task.output.raw if task.output else None)
+        LiveTask(
+            str(task.id),
+            task.start_time is not None,
+            task.end_time is not None,
+            task.output.raw if task.output else None,
+        )
         for task in tasks
     ]
 
@@ -171,10 +171,10 @@ def _plain_state(flow: Flow[Any]) -> dict[str, Any]:
     return copied
 
 
-def _stable(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Read what other threads may be changing."""
+def _stable(flow: Flow[Any]) -> dict[str, Any]:
+    """Return the state of a flow that other threads may be changing."""
     while True:
         try:
-            return read()
+            return _plain_state(flow)
         except RuntimeError:  # changed size during iteration
             continue

@@ -14,6 +14,7 @@ import pytest
 
 import eventlog
 from eventlog import errors
+from eventlog.pipeline import Durability
 from eventlog.storage import PAGE_BYTES
 
 ERRORS: dict[str, tuple[type[errors.LogOpenError], type[errors.LogOpenError] | None]] = {
@@ -163,7 +164,7 @@ def test_permissions_are_looked_at_before_anything_is_tried(path: Path, monkeypa
 
 
 @pytest.mark.parametrize(("durability", "synchronous"), [("commit", 1), ("batch", 1), ("fsync", 2)])
-def test_the_settings_that_durability_rests_on(tmp_path: Path, durability: str, synchronous: int) -> None:
+def test_the_settings_that_durability_rests_on(tmp_path: Path, durability: Durability, synchronous: int) -> None:
     """A kill does not show a wrong ``synchronous``, the page cache survives it; so they are pinned here."""
     path = tmp_path / "log.db"
     with eventlog.open(path, durability=durability) as log:

@@ -14,6 +14,7 @@ from crewai.tools import BaseTool
 from pydantic import SecretStr
 
 import eventlog
+from eventlog.pipeline import Durability
 from eventlog.testing import ScriptedLLM, final, tool_call
 from tests.scenarios import World
 
@@ -72,7 +73,7 @@ def careless(monkeypatch: pytest.MonkeyPatch) -> Crew:
 
 
 @pytest.mark.parametrize("durability", ["commit", "batch"])
-def test_no_form_of_any_secret_is_in_the_files(careless: Crew, tmp_path: Path, durability: str) -> None:
+def test_no_form_of_any_secret_is_in_the_files(careless: Crew, tmp_path: Path, durability: Durability) -> None:
     """Searched: the database, its WAL and an export, for each canary raw and encoded."""
     log = eventlog.open(tmp_path / "x.db", durability=durability)
     with log.run("r"):

@@ -65,14 +65,14 @@ def test_every_call_of_an_llm_is_one_exchange_that_points_at_its_event(recorded:
     pointers = [e.payload.get("completed") or e.payload.get("failed") for e in exchanges(recorded, "llm_exchange")]
 
     assert len(pointers) == len(set(pointers)) == recorded.scenario.llm_calls
-    assert all(events[p].type in ("llm_call_completed", "llm_call_failed") for p in pointers)
+    assert all(events[str(p)].type in ("llm_call_completed", "llm_call_failed") for p in pointers)
 
 
 def test_an_exchange_lies_where_its_call_was_made(recorded: Recorded) -> None:
     """The tape is read by place: the scope around the call, not the call itself."""
     events = {event.event_id: event for event in recorded.events}
     for exchange in exchanges(recorded, "llm_exchange"):
-        ended = events[exchange.payload.get("completed") or exchange.payload["failed"]]
+        ended = events[str(exchange.payload.get("completed") or exchange.payload["failed"])]
 
         assert exchange.path == ended.path.rpartition("/")[0]
         assert exchange.seq > ended.seq
@@ -84,7 +84,7 @@ def test_the_answers_of_the_llms_are_all_there(recorded: Recorded) -> None:
     answers: Counter[str] = Counter()
     for exchange in exchanges(recorded, "llm_exchange"):
         if exchange.payload.get("error") is None:
-            told = events[exchange.payload["completed"]].payload["response"]
+            told = events[str(exchange.payload["completed"])].payload["response"]
             answers[_as_text(exchange.payload["response"]["value"] if "response" in exchange.payload else told)] += 1
 
     wanted = (call.answer for call in calls(recorded) if not isinstance(call.answer, BaseException))

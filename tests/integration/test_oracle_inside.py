@@ -15,7 +15,7 @@ from crewai.llms.base_llm import BaseLLM
 
 import eventlog
 from eventlog.record import Event
-from tests.integration.recording import WatchedLLM
+from tests.integration.oracle import WatchedLLM
 from tests.scenarios import World
 from tests.scenarios.crews import TOPIC, step
 from tests.scenarios.flows import DictFlow

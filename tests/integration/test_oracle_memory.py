@@ -13,7 +13,7 @@ from crewai.memory.types import MemoryRecord, ScopeInfo
 from crewai.memory.unified_memory import Memory
 
 import eventlog
-from tests.integration.recording import WatchedLLM
+from tests.integration.oracle import WatchedLLM
 from tests.scenarios import World
 from tests.scenarios.crews import TOPIC, step
 
@@ -136,13 +136,17 @@ def test_each_operation_is_told_once_with_what_came_back(log: eventlog.Log, memo
     assert found[4]["result"]["value"] == 1
 
 
-def test_an_operation_that_fails_is_told_with_its_error(log: eventlog.Log, memory: Memory) -> None:
+def test_an_operation_that_fails_is_told_with_its_error(
+    log: eventlog.Log, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A crew goes on without its memory; so must its replay."""
-    memory.storage.search = _unreachable  # type: ignore[union-attr]
+    monkeypatch.setattr(memory.storage, "search", _unreachable)
     with log.run("r"), pytest.raises(ConnectionError):
         memory.recall("tea", depth="shallow")
 
-    assert operations(log)[0]["error"] == {"$error": "builtins:ConnectionError", "msg": "store down", "args": ["store down"]}
+    error = operations(log)[0]["error"]
+
+    assert (error["$error"], error["msg"]) == ("builtins:ConnectionError", "store down")
 
 
 def _unreachable(*args: Any, **kwargs: Any) -> Any:

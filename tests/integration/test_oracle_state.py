@@ -72,7 +72,11 @@ def case(request: pytest.FixtureRequest, cases: dict[str, Case], tmp_path: Path)
 
 
 def moments(recorded: Recorded) -> list[Moment]:
-    """Return every cursor. An event of the library's own stands between the events of the bus around it."""
+    """Return every cursor. An event of the library's own stands between the events of the bus around it.
+
+    With threads, the look after the event before it may be a late one: then only the look before that counts.
+    """
+    late = recorded.scenario.name in CONCURRENT
     seen = {s.event_id: s for s in recorded.oracle.seen}
     known: list[Seen | None] = [seen.get(event.event_id) for event in recorded.events]
     found = []
@@ -80,7 +84,9 @@ def moments(recorded: Recorded) -> list[Moment]:
         here = known[position]
         previous = here or next((s for s in reversed(known[:position]) if s), None)
         following = here or next((s for s in known[position:] if s), None)
-        before = here.before if here else previous.after if previous else recorded.oracle.seen[0].before
+        before = (
+            (here or previous or recorded.oracle.seen[0]).before if here or late or not previous else previous.after
+        )
         after = here.after if here else following.before if following else recorded.oracle.look()
         found.append(Moment(recorded, event, before, after))
     return found

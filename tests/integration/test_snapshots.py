@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from eventlog import errors
 from eventlog.read import Reader
 from eventlog.replay import snapshots
 from eventlog.replay.state import RunState
-from tests.integration.recording import WatchedLLM, start
+from tests.integration.oracle import WatchedLLM
+from tests.integration.recording import start
 from tests.scenarios import NAMES, World, build
 
 LONG = 4_300
@@ -51,7 +52,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 @pytest.fixture(scope="module")
-def long_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def long_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of one run of many small events."""
     path = tmp_path_factory.mktemp("long") / "log.db"
     with eventlog.open(path) as log:
@@ -94,7 +95,12 @@ def test_a_late_cursor_costs_no_more_than_an_early_one(long_log: Path, monkeypat
     """Counted in events read, wherever the cursor stands."""
     read: list[int] = []
     original = Reader._stored
-    monkeypatch.setattr(Reader, "_stored", lambda self, row: read.append(row[0]) or original(self, row))
+
+    def counted(reader: Reader, row: Any) -> Any:
+        read.append(row[0])
+        return original(reader, row)
+
+    monkeypatch.setattr(Reader, "_stored", counted)
     with eventlog.open(long_log, readonly=True) as log:
         for cursor in (1, 499, 500, 501, 2_750, LONG):
             read.clear()
@@ -207,7 +213,7 @@ def test_a_snapshot_of_another_fold_version_is_not_used(tmp_path: Path) -> None:
         log.snapshot("r")
         good = log.state("r")
     with sqlite3.connect(path) as db:
-        db.execute("UPDATE snapshots SET version = version - 1, state = replace(state, '\"event_count\":1', '\"event_count\":9')")
+        db.execute("UPDATE snapshots SET version = version - 1, state = json_set(state, '$.event_count', 9)")
     db.close()
 
     with eventlog.open(path, readonly=True) as log:
@@ -241,7 +247,12 @@ def test_a_slow_store_does_not_hold_up_who_appends(tmp_path: Path) -> None:
     """Snapshots have a thread of their own."""
     entered, leave = threading.Event(), threading.Event()
     with eventlog.open(tmp_path / "log.db", snapshot_on=("a.done",)) as log:
-        log.writer.snapshots._store = lambda row: (entered.set(), leave.wait(10)) and None
+
+        def store(row: object) -> None:
+            entered.set()
+            leave.wait(10)
+
+        log.writer.snapshots._store = store
         log.append("a.done", {}, run="r")
         assert entered.wait(10)
 

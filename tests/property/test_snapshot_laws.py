@@ -32,10 +32,12 @@ FORK = (
 @contextmanager
 def new_log(every: int, factor: int) -> Iterator[eventlog.Log]:
     """Return an empty log that stores a state every few events."""
-    sizes = {"CACHE_EVENTS_MIN": every, "CACHE_BYTES_FACTOR": factor}
-    with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(snapshots, **sizes):
-        with eventlog.open(Path(folder) / "log.db", snapshot_on=("task_completed", "x.y")) as log:
-            yield log
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.multiple(snapshots, CACHE_EVENTS_MIN=every, CACHE_BYTES_FACTOR=factor),
+        eventlog.open(Path(folder) / "log.db", snapshot_on=("task_completed", "x.y")) as log,
+    ):
+        yield log
 
 
 def append(log: eventlog.Log, history: list[StoredEvent], branch: str = "main") -> None:
@@ -72,7 +74,8 @@ def settle(log: eventlog.Log) -> None:
 
 def states(log: eventlog.Log, branch: str = "main") -> list[RunState]:
     """Return the state at every cursor."""
-    return [rebuild_state(log.reader, "r", branch, event.seq) for event in log.events("r", branch)]
+    reader = log.reader
+    return [rebuild_state(reader, "r", branch, event.seq) for event in reader.stored(reader.branch_id("r", branch))]
 
 
 def delete_snapshots(log: eventlog.Log) -> int:

@@ -82,7 +82,7 @@ def fork_under_load(folder: Path, *, forks: int) -> None:
     for i in range(forks):
         pid = os.fork()
         if pid == 0:
-            emit(-1 - i)
+            listener.log.append("test.child", {"n": -1 - i})  # an emit may hang in CrewAI: its bus has locks, too
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
     stop.set()
