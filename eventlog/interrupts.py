@@ -53,9 +53,12 @@ def raised_by_handler(error: BaseException) -> bool:
 
 
 def _code(handler: Any) -> CodeType | None:
-    """Return the code of a handler written in Python."""
-    function = getattr(handler, "__func__", handler)
-    return getattr(function, "__code__", None) or getattr(getattr(type(handler), "__call__", None), "__code__", None)
+    """Return the code of a handler written in Python: a function, a method, or an object that is called."""
+    for function in (handler, getattr(handler, "__func__", None), vars(type(handler)).get("__call__")):
+        code = getattr(function, "__code__", None)
+        if isinstance(code, CodeType):
+            return code
+    return None
 
 
 def postpone(action: Callable[[], None]) -> None:

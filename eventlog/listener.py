@@ -7,6 +7,7 @@ from typing import Any
 
 from crewai.events.base_event_listener import BaseEventListener
 
+from eventlog.capture.homes import Home
 from eventlog.capture.signals import signal_events
 from eventlog.log import Log, open_log
 
@@ -31,17 +32,18 @@ class EventLogListener(BaseEventListener):
         """
         self._own = not isinstance(log, Log)
         self.log = log if isinstance(log, Log) else open_log(log, **options)
-        self._run, self._signals, self._home = run, signals, None
+        self._run, self._signals = run, signals
+        self._home: Home | None = None
         self._closed = False
         super().__init__()
 
-    def setup_listeners(self, crewai_event_bus: Any) -> None:
+    def setup_listeners(self, crewai_event_bus: Any) -> None:  # noqa: ARG002 - we tap it, the one there is
         """Place the tap; no handler is registered on the bus, so none can be late or miss an event."""
         writer = self.log.writer
         writer.recorder.start(capture_all=True)
         if self._run is not None:
             self._home = writer.enter_run(self._run, "main")
-            writer.recorder.homes.listener_home = self._home
+            writer.recorder.homes.listener_homes.append(self._home)
         if self._signals:
             signal_events.install()
 
@@ -51,9 +53,10 @@ class EventLogListener(BaseEventListener):
             return
         self._closed = True
         writer = self.log.writer
-        writer.recorder.homes.capture_all = False
-        writer.recorder.homes.listener_home = None
+        homes = writer.recorder.homes
+        homes.listeners = max(0, homes.listeners - 1)
         if self._home is not None:
+            homes.listener_homes.remove(self._home)
             writer.leave_run(self._home)
         writer.recorder.pause_if_idle()
         if self._signals:

@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import msgspec
@@ -260,7 +260,7 @@ class Log:
         at = self.cursor(to, name, branch)
         state = rebuild_state(self.reader, name, branch, at.seq)
         if state.status == "running" and at.seq == self.reader.head(self.reader.branch_id(name, branch)):
-            state.status = "running" if self._is_owned(name) else "interrupted"
+            state.status = _unended(started=bool(state.executions), owned=self._is_owned(name))
         return msgspec.convert(shown_state(self.reader, state), RunState)
 
     def project(
@@ -381,6 +381,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
+def _unended(*, started: bool, owned: bool) -> Literal["running", "completed", "interrupted"]:
+    """Return the status of a run whose last kickoff did not end, or that holds none (then nothing is left undone)."""
+    if owned:
+        return "running"
+    return "interrupted" if started else "completed"
+
+
 def _owner_lives(text: str | None) -> bool:
     """Whether the stored owner is a living process; what cannot be read is taken as gone."""
     if text is None:
@@ -395,7 +402,7 @@ def _run_info(row: Any) -> RunInfo:
     """Return a row of the list of runs."""
     name, attribution, owner, events, branches, executions, started, updated, kind, title, status = row
     if status in (None, "running"):
-        status = ("running" if _owner_lives(owner) else "interrupted") if status else "empty"
+        status = _unended(started=status is not None, owned=_owner_lives(owner))
     return RunInfo(
         run=name, status=status, kind=kind, name=title or "", events=events, branches=branches, executions=executions,
         started_at_ns=started, updated_at_ns=updated, attribution=attribution,

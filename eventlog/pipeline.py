@@ -23,6 +23,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 from uuid import uuid4
@@ -371,10 +372,8 @@ class Pipeline:
         wake, lives = self._wake, self._thread_lives
         try:
             while not self.closed:
-                try:
+                with suppress(Empty):
                     wake.get(timeout=RETRY_S if self.degraded else None)
-                except Empty:
-                    pass
                 self._roused = False
                 if self.degraded:
                     self._recover()
@@ -417,21 +416,21 @@ _held: list[Pipeline] = []
 
 def is_writing() -> bool:
     """Whether this thread is in the middle of a write: only a signal handler can see that."""
-    return any(pipeline._is_mine() for pipeline in list(_open))  # noqa: SLF001
+    return any(pipeline._is_mine() for pipeline in tuple(_open))  # noqa: SLF001
 
 
 def leave_quietly() -> None:
     """From now on, batches are written at once: our thread stops when the interpreter exits."""
     global _exiting
     _exiting = True
-    for pipeline in list(_open):
+    for pipeline in tuple(_open):
         pipeline.flush(timeout_s=CLOSE_S)
 
 
 def _before_fork() -> None:
     """No transaction may be under way in the moment of the fork."""
     _fork_lock.acquire()
-    for pipeline in list(_open):
+    for pipeline in tuple(_open):
         pipeline._lock.acquire()  # noqa: SLF001
         _held.append(pipeline)
 
@@ -446,7 +445,7 @@ def _after_fork_in_child() -> None:
     global _fork_lock
     _held.clear()
     _fork_lock = threading.RLock()
-    for pipeline in list(_open):
+    for pipeline in tuple(_open):
         pipeline.after_fork_in_child()
 
 

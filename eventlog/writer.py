@@ -23,7 +23,7 @@ from eventlog.read import Reader
 from eventlog.record import NewEvent
 from eventlog.redact import Redaction
 from eventlog.replay.snapshots import SNAPSHOT_ON, Snapshotter
-from eventlog.storage import open_writer, opening
+from eventlog.storage import Synchronous, open_writer, opening
 
 if TYPE_CHECKING:
     from eventlog.capture.homes import Home
@@ -88,7 +88,7 @@ class Writer:
             LogOpenError: the file cannot be used.
         """
         self.path, self.options = path, options
-        synchronous = "FULL" if options.durability == "fsync" else "NORMAL"
+        synchronous: Synchronous = "FULL" if options.durability == "fsync" else "NORMAL"
         self.encoder = Encoder(options.redaction.redactor())
         self.pipeline = Pipeline(lambda: open_writer(path, synchronous), options.durability, options.batch_ms)
         self.pipeline.on_lost = self.encoder.index.clear

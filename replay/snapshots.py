@@ -38,6 +38,7 @@ LATE_S, LATE_TRIES_MAX = 0.1, 50
 RECENT_MAX = 2_000
 CLOSE_S = 10.0
 FORK_S = 5.0
+"""How long a fork waits for a connection that is being opened."""
 SNAPSHOT_ON = ("task_completed", "method_execution_finished")
 """Event types that make a checkpoint unless the user chooses others."""
 
@@ -115,6 +116,7 @@ class Snapshotter:
         self._followers: dict[Key, Follower] = {}
         self._wake = threading.Event()
         self._busy = threading.Lock()
+        self._opening = threading.Lock()
         self._thread_lives = threading.Lock()
         self._thread: threading.Thread | None = None
         self._reader: Reader | None = None
@@ -233,9 +235,10 @@ class Snapshotter:
 
     def _opened(self) -> Reader:
         """Return the reader of this thread's work."""
-        if self._reader is None:
-            self._reader = self._open_reader()
-        return self._reader
+        with self._opening:
+            if self._reader is None:
+                self._reader = self._open_reader()
+            return self._reader
 
     def after_fork_in_child(self) -> None:
         """The thread and the connection are the parent's."""
@@ -248,21 +251,21 @@ _is_registered = False
 
 
 def _remember(snapshotter: Snapshotter) -> None:
-    """Hold the snapshotter's thread still in the moment of a fork.
+    """Have no connection half open in the moment of a fork: the child closes what it inherits (``log.py``).
 
-    Registered with the first of them, so after every module's own: handlers run in the reverse order before a
-    fork, and a thread that is at work needs the locks which those take.
+    Registered with the first snapshotter, so after every module's own: before a fork handlers run in the reverse
+    order, and no connection may appear once they have looked which there are.
     """
     global _is_registered
     _alive.add(snapshotter)
     if not _is_registered and hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_held.clear)
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
         _is_registered = True
 
 
 def _before_fork() -> None:
-    """No connection may be half open."""
-    locks = [snapshotter._busy for snapshotter in list(_alive)]  # noqa: SLF001
+    """Let nobody open a connection."""
+    locks = [snapshotter._opening for snapshotter in list(_alive)]  # noqa: SLF001
     _held.extend(lock for lock in locks if lock.acquire(timeout=FORK_S))
 
 

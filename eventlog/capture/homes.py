@@ -36,15 +36,23 @@ class Homes:
     def __init__(self, mint: Callable[[str], Home], *, capture_all: bool = False) -> None:
         """``mint(attribution)`` makes a run; ``capture_all`` also takes what belongs to no open run."""
         self._mint = mint
-        self.capture_all = capture_all
-        self.listener_home: Home | None = None
-        """Where a listener that was given a run sends everything."""
+        self.listeners = int(capture_all)
+        """How many listeners want everything, also what belongs to no open run."""
+        self.listener_homes: list[Home] = []
+        """Where listeners that were given a run send everything; the last one counts."""
         self._current: ContextVar[Home | None] = ContextVar("eventlog_home", default=None)
+        self._listened: ContextVar[bool] = ContextVar("eventlog_listened", default=False)
+        """Set where a listener was made and in what descends from there, but not in raw threads."""
         self._orphaned: ContextVar[Home | None] = ContextVar("eventlog_orphan_home", default=None)
         self._flows: weakref.WeakKeyDictionary[Any, Home] = weakref.WeakKeyDictionary()
         self._named: list[Home] = []
         self._running: dict[str, Home] = {}
         self.runless = Home("", MAIN_BRANCH, "named", {})
+
+    def listen(self) -> None:
+        """A listener wants everything from here on."""
+        self.listeners += 1
+        self._listened.set(True)
 
     # -- named runs -------------------------------------------------------------------------
 
@@ -68,38 +76,49 @@ class Homes:
 
     def has_open_runs(self) -> bool:
         """Whether somebody is inside a run."""
-        return bool(self._named) or self.listener_home is not None
+        return bool(self._named) or bool(self.listener_homes)
 
     # -- any event ----------------------------------------------------------------------------
 
     def find(self, source: Any, event_type: str, *, is_root: bool) -> Home | None:
         """Return the home of an event without a known parent; ``None`` if it is not for this recorder."""
-        home = self.current() or self.listener_home
+        home = self.current() or (self.listener_homes[-1] if self.listener_homes else None)
         if home is not None:
             return home
         if is_root:
             return self._for_root(source)
-        if len(self._named) == 1:
-            return self._named[0]
-        if event_type in ORPHANS and self.capture_all:
+        open_runs = self._open_runs()
+        if len(open_runs) == 1:
+            return open_runs[0]
+        if event_type in ORPHANS and self.listeners:
             return self._reserve(source, event_type)
-        if not self._named and len(self._running) == 1:
+        if not open_runs and len(self._running) == 1:
             return next(iter(self._running.values()))
-        return self.runless if self.capture_all else None
+        return self.runless if self.listeners else None
 
     def _for_root(self, source: Any) -> Home | None:
         """A kickoff outside every ``log.run``: the sole open run, one reserved by an orphan, or a new one."""
-        if len(self._named) == 1:
-            return self._named[0]
-        if self._named:
+        open_runs = self._open_runs()
+        if len(open_runs) == 1:
+            return open_runs[0]
+        if open_runs:
             return self._mint("guessed")
-        if not self.capture_all:
+        if not self.listeners:
             return None
         for home in (self._orphaned.get(), self._reserved_by(source)):
             if home is not None and home.reserved:
                 home.reserved = False
                 return home
         return self._mint("minted")
+
+    def _open_runs(self) -> list[Home]:
+        """Return the named runs an event of this context may belong to though it did not enter them.
+
+        A raw thread has no context that would tell. One that descends from where a listener
+        was made stands outside of every run on purpose.
+        """
+        outside = self.listeners and self._listened.get()
+        return [] if outside else list(dict.fromkeys(self._named))
 
     def _reserve(self, source: Any, event_type: str) -> Home:
         """Mint a run for an orphan and keep it for the kickoff that follows."""

@@ -74,7 +74,8 @@ def _subclasses(cls: type) -> Iterator[type]:
     seen: set[type] = set()
     waiting: list[type] = [cls]
     while waiting:
-        for sub in type.__subclasses__(waiting.pop()):
+        below: list[type] = type.__subclasses__(waiting.pop())
+        for sub in below:
             if sub not in seen:
                 seen.add(sub)
                 waiting.append(sub)

@@ -127,8 +127,12 @@ class Recorder:
 
     def _hand_over(self, events: list[NewEvent], publish: list[Callable[[], None]]) -> None:
         """Append, and count what encoding had to change."""
-        stored = self.pipeline.offer(events, lambda: [p() for p in publish] and None)
-        if not stored:
+
+        def publish_all() -> None:
+            for call in publish:
+                call()
+
+        if not self.pipeline.offer(events, publish_all):
             self.encoder.index.clear()  # bodies that were to be stored are gone
             return
         for event in events:
@@ -244,18 +248,19 @@ class Recorder:
         return hub.mode if self in hub.recorders else "off"
 
     def start(self, *, capture_all: bool = False) -> None:
-        """Begin to capture; ``capture_all`` also what belongs to no open run."""
-        self.homes.capture_all = self.homes.capture_all or capture_all
+        """Begin to capture; ``capture_all``, for a listener, also what belongs to no open run."""
+        if capture_all:
+            self.homes.listen()
         hub.add(self)
 
     def pause_if_idle(self) -> None:
         """Capture no more once no run is open and no listener is there."""
-        if not self.homes.capture_all and not self.homes.has_open_runs():
+        if not self.homes.listeners and not self.homes.has_open_runs():
             hub.discard(self)
 
     def stop(self) -> None:
         """Capture no more."""
-        self.homes.capture_all = False
+        self.homes.listeners = 0
         hub.discard(self)
 
     def after_fork_in_child(self) -> None:

@@ -288,10 +288,10 @@ class Scopes:
             self._known.put(scope.event_id, scope)
 
     def abort(self, top: str | None, keep: str | None) -> list[tuple[Scope, bool]]:
-        """Close all scopes from ``top`` up to, not including, ``keep``; returns those that were executions,
-        each with whether nothing of its minted run goes on.
+        """Close all scopes from ``top`` up to, not including, ``keep``; returns those that were executions.
 
-        What a thread of theirs still says finds its place in them; a later kickoff that claims to be in one is not.
+        Each comes with whether nothing of its minted run goes on. What a thread of theirs still says
+        finds its place in them; a later kickoff that claims to be in one is not.
         """
         aborted: list[tuple[Scope, bool]] = []
         with self._lock:

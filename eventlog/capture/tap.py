@@ -113,10 +113,10 @@ class Tap:
     def _emit_probes(self) -> None:
         """Emit one probe each way."""
         try:
-            for send in (lambda e: bus.emit(self, e), lambda e: asyncio.run(bus.aemit(self, e))):
-                event = ProbeEvent(event_id=str(uuid4()))
-                self._probes.add(event.event_id)
-                send(event)
+            first, second = ProbeEvent(event_id=str(uuid4())), ProbeEvent(event_id=str(uuid4()))
+            self._probes |= {first.event_id, second.event_id}
+            bus.emit(self, first)
+            asyncio.run(bus.aemit(self, second))
         except Exception as error:
             log.warning("probe_failed", error=repr(error))
 
@@ -162,9 +162,10 @@ def _prepared(_source: Any, _event: Any) -> None:
 def _all_subclasses(cls: type) -> set[type]:
     """Return all classes below ``cls`` that exist now."""
     found: set[type] = set()
-    waiting = [cls]
+    waiting: list[type] = [cls]
     while waiting:
-        for sub in waiting.pop().__subclasses__():
+        below: list[type] = type.__subclasses__(waiting.pop())
+        for sub in below:
             if sub not in found:
                 found.add(sub)
                 waiting.append(sub)

@@ -44,7 +44,7 @@ class Nursery:
         """Run a case to its end; see ``result``. What it printed to stderr goes to the test's."""
         self.start(module, name, folder, **options)
         code = self.result()
-        print((folder / "stderr").read_text()[-5000:], file=sys.stderr)
+        sys.stderr.write((folder / "stderr").read_text()[-5000:])
         return code
 
     def close(self) -> None:

@@ -47,9 +47,7 @@ def status_of_only_run(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("death", "durability"), [*((death, "commit") for death in ENDINGS), ("exit", "fsync"), ("sigkill", "fsync")]
 )
-def test_nothing_is_lost_that_emit_returned_from(
-    nursery: Nursery, tmp_path: Path, death: str, durability: str
-) -> None:
+def test_nothing_is_lost_that_emit_returned_from(nursery: Nursery, tmp_path: Path, death: str, durability: str) -> None:
     """The promise of ``commit`` and ``fsync``. Seen to fail: with ``batch`` and 1,000 ms for sigkill and os_exit."""
     code = nursery.run("deaths", "crew", tmp_path, death=death, durability=durability)
 
@@ -92,7 +90,10 @@ def test_a_batch_is_written_when_the_interpreter_exits(nursery: Nursery, tmp_pat
 
 
 def test_sigterm_writes_the_batch_first(nursery: Nursery, tmp_path: Path) -> None:
-    """Our handler gets to run, so there is no reason to lose a batch. Seen to fail: without the flush in ``_default``."""
+    """Our handler gets to run, so there is no reason to lose a batch.
+
+    Seen to fail: without the flush in ``_default``.
+    """
     code = nursery.run("deaths", "crew", tmp_path, death="sigterm", durability="batch", batch_ms=5000)
 
     assert code == -signal.SIGTERM

@@ -92,7 +92,7 @@ def test_a_cancelled_kickoff_is_aborted_too(log: Log) -> None:
         slow = Agent(role="Writer", goal="Write", backstory="Old", llm=ScriptedLLM(delay=1))
         task = Task(description="Do it", expected_output="Text", agent=slow)
         dying = asyncio.create_task(Crew(name="crew", agents=[slow], tasks=[task]).akickoff())
-        while not any(e.type == "llm_call_started" for e in log.events("r")):
+        while not any(e.type == "llm_call_started" for e in log.events("r")):  # noqa: ASYNC110 - the log tells
             await asyncio.sleep(0.02)
         dying.cancel()
         with pytest.raises(asyncio.CancelledError):

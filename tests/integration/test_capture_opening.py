@@ -205,7 +205,9 @@ def test_opening_a_log_twice_in_one_process_keeps_its_locks(path: Path) -> None:
     reader = eventlog.open(path, readonly=True)
     with eventlog.open(path) as log:
         log.append("test.event")
-        script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('SELECT 1 FROM events'); db.close()"
+        script = (
+            "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('SELECT 1 FROM events'); db.close()"
+        )
         subprocess.run([sys.executable, "-c", script, str(path)], check=True, timeout=30)
         log.append("test.event")
 

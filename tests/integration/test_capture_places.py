@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from crewai.events.base_events import BaseEvent
 from crewai.events.event_bus import crewai_event_bus as bus
+from pydantic import Field
 
 import eventlog
 from eventlog import EventLogListener, Log
@@ -24,7 +25,7 @@ class Early(BaseEvent):
 
     type: str = "test_early"
     n: int = 0
-    items: list[Any] = []
+    items: list[Any] = Field(default_factory=list)
 
 
 @pytest.fixture
@@ -213,6 +214,21 @@ def test_a_listener_and_a_run_on_one_file_capture_once(log: Log, tmp_path: Path)
     assert [e.type for e in log.events("r")].count("crew_kickoff_started") == 1
     assert [(run.run, run.status) for run in log.runs()] == [("r", "completed")]
     assert [e.run for e in log.events() if e.type == "test_early"] == [None]
+
+
+def test_two_listeners_on_one_file_are_independent(log: Log) -> None:
+    """Closing one leaves the other at work, with the run that it was given."""
+    first, second = EventLogListener(log), EventLogListener(log, run="second")
+    bus.emit(None, Early(n=1))
+    second.close()
+    bus.emit(None, Early(n=2))
+    third = EventLogListener(log)
+    first.close()
+    bus.emit(None, Early(n=3))
+    third.close()
+    bus.emit(None, Early(n=4))
+
+    assert [(e.payload["n"], e.run) for e in log.events()] == [(1, "second"), (2, None), (3, None)]
 
 
 def test_two_listeners_on_two_files_both_capture_everything(log: Log, tmp_path: Path) -> None:

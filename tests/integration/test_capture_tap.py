@@ -44,7 +44,7 @@ def log(tmp_path: Path) -> Iterator[Log]:
 
 def everything() -> dict[str, Any]:
     """Return what CrewAI's bus, and every class that we may wrap, consists of."""
-    found: dict[str, Any] = {"bus": {k: v for k, v in vars(bus).items() if k not in ("_has_pending_events",)}}
+    found: dict[str, Any] = {"bus": {k: v for k, v in vars(bus).items() if k != "_has_pending_events"}}
     found["handlers"] = {k: v for k, v in bus._sync_handlers.items() if v}
     waiting: list[type] = [Agent, Crew, Task, Flow, BaseLLM, BaseTool, type(bus)]
     while waiting:

@@ -157,7 +157,7 @@ def test_a_run_without_events_and_how_a_run_got_its_name_are_kept(other: Cli, tm
     runs = {run["run"]: run for run in json.loads(other("runs", "--json").out)}
 
     assert (runs["r"]["status"], runs["r"]["attribution"], runs["r"]["kind"]) == ("interrupted", "minted", "crew")
-    assert runs["empty"]["status"] == "empty"
+    assert runs["empty"]["status"] == "completed"
 
 
 def test_imported_secrets_do_not_reach_the_disk(other: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

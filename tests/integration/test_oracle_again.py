@@ -10,6 +10,7 @@ from crewai import Crew
 from crewai.flow.async_feedback.types import HumanFeedbackPending
 from crewai.flow.flow import listen, start
 from crewai.flow.human_feedback import human_feedback
+from crewai.tools import tool
 
 import eventlog
 from tests.integration.recording import record
@@ -168,3 +169,27 @@ def test_every_try_of_an_agent_is_counted_for_its_task(tmp_path: Path) -> None:
         recorded = record(name, tmp_path / name)
         with recorded.log as log:
             assert [task.attempts for task in log.state("r").tasks] == tries
+
+
+@pytest.mark.parametrize(("native", "runs_per_use"), [(False, 2), (True, 1)])
+def test_every_run_of_a_tool_that_fails_is_an_exchange(log: eventlog.Log, *, native: bool, runs_per_use: int) -> None:
+    """In ReAct CrewAI runs a failing tool twice before it tells of one use; the log has the runs and the uses."""
+    world, runs = World(), []
+
+    @tool("lookup")
+    def lookup(q: str) -> str:
+        """Look up a fact."""
+        runs.append(q)
+        raise ConnectionError("no network")
+
+    agent = world.agent(llm=world.llm(tool_rounds=1, native=native), tools=[lookup])
+    with log.run("r"):
+        Crew(agents=[agent], tasks=[step(agent)]).kickoff(TOPIC)
+    used = log.state("r").tools
+    exchanges = [event.payload for event in log.events("r", types=["eventlog.tool_exchange"])]
+
+    assert len(exchanges) == len(runs) > 0
+    assert [(row.name, row.calls * runs_per_use, row.errors * runs_per_use) for row in used] == [
+        ("lookup", len(runs), len(runs))
+    ]
+    assert all(e["error"]["$error"] == "builtins:ConnectionError" for e in exchanges)

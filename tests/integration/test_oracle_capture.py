@@ -108,6 +108,8 @@ def test_an_event_lies_in_the_scope_of_its_parent(captured: Captured) -> None:
 
         if event.started_event_id is None:
             assert event.path == parent or event.path.rpartition("/")[0] == parent
+        elif captured.name != "failing_task":  # after an abort CrewAI names another scope
+            assert event.path == paths[event.started_event_id]
 
 
 def test_every_event_lies_in_the_execution_it_belongs_to(captured: Captured) -> None:

@@ -201,7 +201,7 @@ def test_a_conversation_of_many_messages_shows_its_last_twenty_in_the_view(tmp_p
 def test_own_events_show_in_the_state_and_in_the_list_of_runs(log: eventlog.Log) -> None:
     """A run of nothing but the user's own events is a run."""
     assert log.state("one").user_types == {"user.step": 5}
-    assert [(r.run, r.events, r.status) for r in log.runs()] == [("one", 6, "empty"), ("two", 5, "empty")]
+    assert [(r.run, r.events, r.status) for r in log.runs()] == [("one", 6, "completed"), ("two", 5, "completed")]
     assert [(b.branch, b.parent, b.fork_seq, b.events) for b in log.branches("one")] == [
         ("main", None, None, 5),
         ("exp", "main", 5, 1),

@@ -35,6 +35,15 @@ SHAPES = {
     "pem": "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE KEY-----",
     "pem-cut": "-----BEGIN PRIVATE KEY-----\nMIIEpAIBAAKCAQEA",
     "userinfo": "postgres://admin:hunter22@db.example/x",
+    "github": "ghp_0123456789abcdefghijABCDEFGHIJ",
+    "slack": "xoxb-0123456789-abcdefghij",
+    "hub": "hf_abcdefghijABCDEFGHIJ0123",
+    "json": '{"user": "bob", "password": "hunter22"}',
+    "json-in-json": json.dumps(json.dumps({"db_password": "hunter22"})),
+    "repr": repr({"api_key": "hunter22"}),
+    "assignment": "run with --api_key=hunter22 now",
+    "yaml": "db_password: hunter22-long",
+    "header": "X-Api-Key: hunter22-long",
 }
 
 HARMLESS = [
@@ -42,6 +51,10 @@ HARMLESS = [
     "https://example.com/a?b=c",
     "the token count is 42",
     "a bearer of news",
+    "the password: something you know",
+    "prompt_tokens: 12, max_tokens=400",
+    "It is a secret to everybody.",
+    "a secret: friendship",
     "false",
     "mailto:someone@example.com",
 ]

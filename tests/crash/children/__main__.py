@@ -26,7 +26,8 @@ def main() -> None:
             become(Path(case["folder"]))
             getattr(MODULES[case["module"]], case["name"])(Path(case["folder"]), **case["options"])
             return  # the child ends as a program ends, with its exit handlers
-        print(json.dumps(wait(pid, case["timeout"])), flush=True)
+        sys.stdout.write(json.dumps(wait(pid, case["timeout"])) + "\n")
+        sys.stdout.flush()
 
 
 def become(folder: Path) -> None:

@@ -8,6 +8,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import Self
+
 import eventlog
 from eventlog import EventLogListener
 from eventlog.capture.hub import hub
@@ -32,7 +34,7 @@ class Timer:
         self.inside = self.raised = 0
         self._busy = False
 
-    def __enter__(self) -> Timer:
+    def __enter__(self) -> Self:
         """Tick."""
         signal.signal(signal.SIGALRM, self._tick)
         every = RAISING_TICK_S if self.raises else TICK_S
@@ -95,9 +97,8 @@ def ticking(folder: Path, *, durability: str, events: int, raises: bool) -> None
 def appending(folder: Path, *, durability: str, events: int) -> None:
     """Append events of our own, with an expectation, while the timer's handler emits."""
     listener = EventLogListener(folder / "log.db", durability=durability, batch_ms=5, signals=False)
-    log, seqs = listener.log, []
+    log = listener.log
     with Timer(raises=False) as timer, log.run("mine"):
-        for n in range(events):
-            seqs.append(log.append("test.appended", {"n": n}))
+        seqs = [log.append("test.appended", {"n": n}) for n in range(events)]
     report = {"ids": timer.ids, "ticks": len(timer.ids), "inside": timer.inside, "seqs": seqs}
     (folder / "report.json").write_text(json.dumps(report))

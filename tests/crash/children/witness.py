@@ -40,7 +40,7 @@ def watch(folder: Path) -> None:
         finally:
             os.write(descriptor, f"{event.event_id} {time.time_ns()}\n".encode())
 
-    bus.emit = emit  # type: ignore[method-assign,assignment]
+    bus.emit = emit  # type: ignore[method-assign]
 
 
 def mark(folder: Path, name: str) -> None:
