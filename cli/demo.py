@@ -57,14 +57,14 @@ class Demo:
         """Show a command line, then run it as a person would."""
         if self._quiet:
             return
-        line = shlex.join(["eventlog", *args, "--db", str(self.db)])
+        line = shlex.join([command_name(), *args, "--db", str(self.db)])
         click.echo(click.style(f"\n$ {line}", bold=True) if sys.stdout.isatty() else f"\n$ {line}")
         subprocess.run([*_EVENTLOG, *args, "--db", str(self.db)], check=False, env={**os.environ, **OFFLINE})  # noqa: S603
 
     def record_and_kill(self) -> int:
         """Record the crew in a process of its own, kill that in the middle of a task, and return the exit code."""
         options = ["--db", str(self.db), "--run", RUN, str(self.script)]
-        self.tell("\n$ " + shlex.join(["eventlog", "record", *options]))
+        self.tell("\n$ " + shlex.join([command_name(), "record", *options]))
         environment = {**os.environ, **OFFLINE, **THOUGHTFUL, "CREWAI_STORAGE_DIR": str(self.folder / "crewai")}
         with (self.folder / "output.txt").open("wb") as output:
             child = subprocess.Popen(  # noqa: S603
@@ -114,6 +114,12 @@ class Demo:
 
 
 _EVENTLOG = [sys.executable, "-m", "eventlog.cli"]
+
+
+def command_name() -> str:
+    """Return how a person starts this command: its name, or its path where the shell would not find it."""
+    beside = Path(sys.executable).with_name("eventlog")
+    return "eventlog" if shutil.which("eventlog") or not beside.exists() else str(beside)
 
 
 def _short(event_id: str) -> str:
@@ -168,14 +174,14 @@ def _second_act(show: Demo, moments: dict[str, str]) -> None:
     for event_id, meaning in moments.items():
         show.tell(f"\nThe state when {meaning}:")
         show.run("replay", "--to", event_id)
-    first = next(iter(moments))
+    first, name = next(iter(moments)), command_name()
     show.tell(
         "\nTry it yourself:\n"
         f"  cd {shlex.quote(str(show.folder))}\n"
-        f"  eventlog show {first}                      one event, whole\n"
-        f"  eventlog log {RUN} --type 'llm_*'      what the LLM was asked\n"
-        f"  eventlog stats {RUN} --by task         tokens and time\n"
-        f"  eventlog record --run whole {show.script.name}    the same crew to its end\n"
-        f"  eventlog diff {RUN} whole              where the two differ\n"
+        f"  {name} show {first}                      one event, whole\n"
+        f"  {name} log {RUN} --type 'llm_*'      what the LLM was asked\n"
+        f"  {name} stats {RUN} --by task         tokens and time\n"
+        f"  {name} record --run whole {show.script.name}    the same crew to its end\n"
+        f"  {name} diff {RUN} whole              where the two differ\n"
         "\nThe folder stays until you delete it."
     )

@@ -65,13 +65,13 @@ def parse_place(log: Log, text: str) -> Place:
     Raises:
         NotFoundError, AmbiguousCursorError: it means nothing, or too much.
     """
+    try:
+        return _place(log.reader, log.cursor(None, text))  # first: a run's own name may hold an @
+    except RunNotFoundError:
+        pass
     where, at, to = text.rpartition("@")
     if at:
         return _place(log.reader, _on_branch(log, where, to))
-    try:
-        return _place(log.reader, log.cursor(None, text))
-    except RunNotFoundError:
-        pass
     try:
         return find_place(log, None, None, text)
     except CursorNotFoundError as error:

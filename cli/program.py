@@ -42,6 +42,8 @@ class Program:
         sys.argv = [self.target, *self.args]
         if not self.as_module and not Path(self.target).exists():
             raise click.UsageError(f"can't open file {self.target!r}: there is no such file")
+        if Path(self.target).is_dir() and not self.as_module and not (Path(self.target) / "__main__.py").exists():
+            raise click.UsageError(f"can't run folder {self.target!r}: it has no __main__.py")
         if not getattr(sys.flags, "safe_path", False):  # python -P and -I add no folder of their own
             script_folder = os.path.dirname(os.path.realpath(self.target))  # noqa: PTH120 - as python does it
             sys.path[0] = os.getcwd() if self.as_module else script_folder  # noqa: PTH109

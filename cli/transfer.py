@@ -83,6 +83,8 @@ def _write(lines: Iterable[bytes], output: str, *, force: bool) -> int:
     target = Path(output)
     if target.exists() and not force:
         raise FileExistsHereError(f"{output}: there is such a file already")
+    if not target.parent.is_dir():
+        raise click.UsageError(f"can't write {output!r}: there is no such folder")
     number, name = mkstemp(prefix=f".{target.name}.", dir=target.parent)  # readable for its owner only
     try:
         with os.fdopen(number, "wb") as file:
