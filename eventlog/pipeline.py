@@ -293,14 +293,10 @@ class Pipeline:
             if self.closed:
                 return
             try:
-                db = self._connected().db
-                db.execute(f"PRAGMA busy_timeout = {RETRY_BUSY_MS}")
-                try:
+                with storage.impatient(self._connected().db, RETRY_BUSY_MS):
                     while self._queue and not self.closed:
                         self._write_group()
                     self._record_gaps()
-                finally:
-                    db.execute(f"PRAGMA busy_timeout = {int(storage.BUSY_S * 1000)}")
                 self.degraded = None
             except Exception as error:
                 self.last_error = self.degraded = f"{type(error).__name__}: {error}"

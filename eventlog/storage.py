@@ -117,6 +117,16 @@ def transaction(db: sqlite3.Connection) -> Generator[None]:
 
 
 @contextmanager
+def impatient(db: sqlite3.Connection, busy_ms: int) -> Generator[None]:
+    """Wait less for other programs' locks inside the block: what happens there can be done again later."""
+    db.execute(f"PRAGMA busy_timeout = {busy_ms}")
+    try:
+        yield
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {int(BUSY_S * 1000)}")
+
+
+@contextmanager
 def translated(path: Path) -> Generator[None]:
     """Turn what SQLite and the system say into our errors."""
     try:

@@ -23,11 +23,15 @@ from eventlog.read import Reader
 from eventlog.record import NewEvent
 from eventlog.redact import Redaction
 from eventlog.replay.snapshots import SNAPSHOT_ON, Snapshotter
-from eventlog.storage import Synchronous, open_writer, opening
+from eventlog.storage import Synchronous, impatient, open_writer, opening
 
 if TYPE_CHECKING:
+    from eventlog.append import Appender
     from eventlog.capture.homes import Home
     from eventlog.capture.recorder import Recorder
+
+SNAPSHOT_BUSY_MS = 50
+"""How long a snapshot waits for another program's lock; meanwhile emitters wait for it."""
 
 log = Logger(__name__)
 
@@ -185,8 +189,13 @@ class Writer:
         )
 
     def _store_snapshot(self, row: tuple[Any, ...]) -> None:
-        """Write a snapshot between the appends."""
-        self.pipeline.run_exclusively(lambda appender: appender.write_snapshot(row))
+        """Write a snapshot between the appends; it may fail, an emitter must not wait for it."""
+
+        def write(appender: Appender) -> None:
+            with impatient(appender.db, SNAPSHOT_BUSY_MS):
+                appender.write_snapshot(row)
+
+        self.pipeline.run_exclusively(write)
 
     def after_fork_in_child(self) -> None:
         """Locks and threads of the parent are not here."""

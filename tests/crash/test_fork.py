@@ -31,7 +31,7 @@ def test_a_child_keeps_its_events_when_the_parent_closes_the_log(nursery: Nurser
     code = nursery.run("forks", "outlive_the_parent", tmp_path)
 
     assert code == 0
-    assert numbers(tmp_path / "log.db") == list(range(10))
+    assert numbers(tmp_path / "log.db") == [0, 1, 100, *range(2, 10)]
     assert list(problems(tmp_path / "log.db")) == []
 
 

@@ -26,8 +26,8 @@ def test_a_handler_that_emits_loses_nothing_and_keeps_the_order(
 ) -> None:
     """Thousands of handlers, hundreds of them inside a capture or a transaction.
 
-    Seen to fail: with a plain ``Lock`` (deadlock), with ``threading.Event`` as the wake-up of batch mode
-    (deadlock), and when the handler's events are stored before the emission they interrupt (order).
+    Seen to fail: when the handler's events are stored before the emission they interrupt (order), and when
+    a write does not look whether it is its own thread's that it interrupts (a transaction in a transaction).
     """
     options = {"durability": durability, "events": EVENTS[durability], "raises": False}
     code = nursery.run("timers", "ticking", tmp_path, **options)
