@@ -48,7 +48,7 @@ def open_writer(path: Path, synchronous: Synchronous = "NORMAL") -> sqlite3.Conn
     _check_sqlite(path)
     with opening, translated(path):
         _close_inherited()
-        _create_private(path)
+        is_new = _create_private(path)
         db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             if _identify(db, path) == 0:
@@ -59,6 +59,8 @@ def open_writer(path: Path, synchronous: Synchronous = "NORMAL") -> sqlite3.Conn
             _bring_up_to_date(db, path)
         except BaseException:
             db.close()
+            if is_new:
+                _remove(path)
             raise
     return db
 
@@ -137,7 +139,7 @@ def translated(path: Path) -> Generator[None]:
             raise errors.NotAnEventLogError(str(path), "not an SQLite database") from e
         if "malformed" in text or "corrupt" in text:
             raise errors.LogDamagedError(str(path), text) from e
-        if "readonly" in text or "read-only" in text or "full" in text:
+        if any(word in text for word in ("readonly", "read-only", "full", "disk I/O")):
             raise errors.LogUnwritableError(str(path), text) from e
         raise errors.LogOpenError(str(path), text) from e
     except OSError as e:
@@ -150,8 +152,10 @@ def _check_sqlite(path: Path) -> None:
         raise errors.LogOpenError(str(path), f"SQLite {sqlite3.sqlite_version} is older than 3.38")
 
 
-def _create_private(path: Path) -> None:
+def _create_private(path: Path) -> bool:
     """Make an empty file only its owner can read (prompts are private); SQLite gives -wal and -shm the same mode.
+
+    Returns whether it is new.
 
     A file that exists is not opened here: closing it again would drop the locks of every SQLite
     connection this process has on it, and another process could then remove its WAL.
@@ -160,12 +164,20 @@ def _create_private(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
-        if path.stat().st_size == 0:
-            path.chmod(0o600)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+        if path.stat().st_size == 0:
+            path.chmod(0o600)
+        return False
+    return True
+
+
+def _remove(path: Path) -> None:
+    """Take away a file that could not be made into a log, e.g. because the disk is full."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:

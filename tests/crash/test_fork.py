@@ -13,7 +13,7 @@ from tests.verifying import missing, numbers, problems
 
 @pytest.mark.parametrize("durability", ["commit", "batch"])
 def test_parent_and_children_lose_and_double_nothing(nursery: Nursery, tmp_path: Path, durability: str) -> None:
-    """Four processes that were one. Seen to fail: when the child keeps the parent's connection or queue."""
+    """Four processes that were one, each with its own connection, queue and writer thread."""
     code = nursery.run("forks", "emit_on_both_sides", tmp_path, durability=durability)
     expected = [*range(60), *range(1000, 1060), *range(2000, 2060), *range(3000, 3060), *range(1_000_000, 1_000_006)]
 
@@ -26,7 +26,8 @@ def test_parent_and_children_lose_and_double_nothing(nursery: Nursery, tmp_path:
 def test_a_child_keeps_its_events_when_the_parent_closes_the_log(nursery: Nursery, tmp_path: Path) -> None:
     """The parent is the last that SQLite knows of, and would remove the WAL the child writes to.
 
-    Seen to fail: when the inherited connections are kept open (the child's last eight events were lost).
+    Seen to fail: when the child keeps using the inherited connection, and when it opens its own while the inherited
+    one is still open (its last eight events were lost).
     """
     code = nursery.run("forks", "outlive_the_parent", tmp_path)
 

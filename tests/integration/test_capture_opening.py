@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -215,3 +217,23 @@ def test_opening_a_log_twice_in_one_process_keeps_its_locks(path: Path) -> None:
     reader.close()
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT count(*) FROM events").fetchone() == (202,)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A file that could not be made is not there; the limit on file size stands for the disk."""
+    script = """
+import resource, signal, sys
+import eventlog
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    eventlog.open(sys.argv[1])
+except eventlog.LogUnwritableError as error:
+    print("told", error.hint)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "x.db")], check=True, capture_output=True, text=True, timeout=60
+    )
+
+    assert done.stdout.startswith("told check permissions and free space")
+    assert list(tmp_path.iterdir()) == []
