@@ -165,6 +165,7 @@ def test_a_seq_is_never_used_again(path: Path) -> None:
         "INSERT OR REPLACE INTO events SELECT * FROM events WHERE seq = 1",
         "UPDATE OR REPLACE events SET seq = 2 WHERE seq = 1",
         "INSERT OR REPLACE INTO events SELECT 10, * FROM (SELECT COLUMNS FROM events WHERE seq = 1)",
+        "INSERT OR REPLACE INTO events (seq, ANOTHER) SELECT 1, SAME FROM events WHERE seq = 1",
         "UPDATE contents SET body = ''",
     ],
 )
@@ -173,8 +174,11 @@ def test_the_file_itself_is_append_only(path: Path, statement: str) -> None:
     with eventlog.open(path) as log:
         log.append_many([("invoice.sent", {"id": n, "text": "long " * 100}) for n in range(3)])
     before = query(path, "SELECT * FROM events"), query(path, "SELECT * FROM contents")
+    rest = "branch, run, type, at_ns, path, flags, payload, digest"
+    for name, columns in (("COLUMNS", COLUMNS), ("ANOTHER", f"event_id, {rest}"), ("SAME", f"'another', {rest}")):
+        statement = statement.replace(name, columns)
 
     with closing(sqlite3.connect(path, isolation_level=None)) as db, pytest.raises(sqlite3.IntegrityError):
-        db.execute(statement.replace("COLUMNS", COLUMNS))
+        db.execute(statement)
 
     assert (query(path, "SELECT * FROM events"), query(path, "SELECT * FROM contents")) == before
