@@ -134,6 +134,12 @@ class Snapshotter:
             self._start()
             self._wake.set()
 
+    def imported(self, run: str, branch: str) -> None:
+        """Take note of a branch that got many events at once."""
+        self._due[run, branch] = ""
+        self._start()
+        self._wake.set()
+
     def _start(self) -> None:
         """Have one thread; while the interpreter exits there is none, and ``close`` does the work."""
         if not self._thread_lives.acquire(blocking=False):

@@ -80,25 +80,26 @@ def _import_run(log: Log, run: RunLine | None, rename: str | None, lines: _Count
     name = None if run is None else rename or run.run
     recoder = Recoder(log.writer.encoder.redactor, log.writer.encoder.index)
     present = Present(log.reader, name)
-    newest: dict[str, NewEvent] = {}
+    branches: set[str] = set()
 
     def append(appender: Appender) -> int:
-        return appender.write_all(_noted(newest, _new_events(appender, recoder, present, (name, run), lines)))
+        return appender.write_all(_noted(branches, _new_events(appender, recoder, present, (name, run), lines)))
 
     try:
         new: int = log.writer.pipeline.run_exclusively(append)
     except BaseException:
         recoder.index.clear()  # bodies that were to be stored are gone
         raise
-    for event in newest.values():
-        log.writer.appended(event)
+    if name is not None:
+        for branch in branches:
+            log.writer.snapshots.imported(name, branch)
     return Imported(name, lines.count, new)
 
 
-def _noted(newest: dict[str, NewEvent], events: Iterable[NewEvent]) -> Iterator[NewEvent]:
-    """Yield events and keep the last one of each branch."""
+def _noted(branches: set[str], events: Iterable[NewEvent]) -> Iterator[NewEvent]:
+    """Yield events and take note of their branches."""
     for event in events:
-        newest[event.branch] = event
+        branches.add(event.branch)
         yield event
 
 

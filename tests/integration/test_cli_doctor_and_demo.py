@@ -107,9 +107,9 @@ def test_demo_shows_a_killed_crew(tmp_path: Path) -> None:
     again = finish("demo", "--dir", folder)
 
     assert (result.code, result.err) == (0, "")
-    assert result.out.count("\n$ eventlog replay --to ") == 3
+    assert result.out.count("eventlog replay --to ") == 3
     assert "signal 9 (SIGKILL)" in result.out
-    assert "interrupted" in result.out.split("$ eventlog runs")[1].split("$ eventlog log")[0]
+    assert "interrupted" in result.out.split("eventlog runs")[1].split("eventlog log")[0]
     assert result.out.split("replay --to ")[-1].count("interrupted") == 1
     assert "2  running" in result.out.split("replay --to ")[-1]
     assert again.code == 1
