@@ -24,6 +24,7 @@ def report(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("durabilities", [["commit"], ["commit", "batch", "fsync"]])
 def test_a_crowd_at_one_file_loses_and_doubles_nothing(
     nursery: Nursery, tmp_path: Path, durabilities: list[str]
