@@ -309,6 +309,10 @@ def test_closing_twice_or_with_a_closed_pipeline_is_harmless(tmp_path: Path) -> 
     log.writer.snapshots.close()
     log.writer.snapshots.close()
     log.close()
+    log.close()
+
+    with eventlog.open(tmp_path / "log.db", readonly=True) as again:
+        assert [event.type for event in again.events("r")] == ["a.done"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
