@@ -12,12 +12,16 @@ if TYPE_CHECKING:
     from eventlog.errors import (
         AmbiguousCursorError,
         AppendError,
+        BranchExistsError,
+        BranchNameError,
         BranchNotFoundError,
         CaptureError,
         CursorNotFoundError,
+        EditError,
         EventFormatError,
         EventLogError,
         FormatTooNewError,
+        LeaseLostError,
         LogClosedError,
         LogDamagedError,
         LogNotFoundError,
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
         LogUnwritableError,
         NotAnEventLogError,
         NotFoundError,
+        RunBusyError,
         RunNotFoundError,
         SequenceConflictError,
     )
@@ -42,9 +47,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "errors": (
-        "AmbiguousCursorError AppendError BranchNotFoundError CaptureError CursorNotFoundError EventFormatError"
-        " EventLogError FormatTooNewError LogClosedError LogDamagedError LogNotFoundError LogOpenError"
-        " LogUnwritableError NotAnEventLogError NotFoundError RunNotFoundError SequenceConflictError"
+        "AmbiguousCursorError AppendError BranchExistsError BranchNameError BranchNotFoundError CaptureError"
+        " CursorNotFoundError EditError EventFormatError"
+        " EventLogError FormatTooNewError LeaseLostError LogClosedError LogDamagedError LogNotFoundError LogOpenError"
+        " LogUnwritableError NotAnEventLogError NotFoundError RunBusyError RunNotFoundError"
+        " SequenceConflictError"
     ),
     "listener": "EventLogListener",
     "log": "Log Snapshot open",
@@ -60,16 +67,20 @@ _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names
 __all__ = [  # sorted by name; tested against what can be imported
     "AmbiguousCursorError",
     "AppendError",
+    "BranchExistsError",
     "BranchInfo",
+    "BranchNameError",
     "BranchNotFoundError",
     "CaptureError",
     "CursorNotFoundError",
+    "EditError",
     "Event",
     "EventFormatError",
     "EventLogError",
     "EventLogListener",
     "ExecutionInfo",
     "FormatTooNewError",
+    "LeaseLostError",
     "Log",
     "LogClosedError",
     "LogDamagedError",
@@ -82,6 +93,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "Projection",
     "Redaction",
     "Run",
+    "RunBusyError",
     "RunInfo",
     "RunNotFoundError",
     "RunState",

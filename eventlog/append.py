@@ -9,6 +9,7 @@ The payload names its contents by hash, so the chain covers them too.
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
@@ -17,8 +18,10 @@ from typing import Any
 
 import msgspec
 
+from eventlog.branching import find_branch, last_event, make_branch, override_execution
 from eventlog.contents import Cache
-from eventlog.errors import AppendError, BranchNotFoundError, SequenceConflictError
+from eventlog.errors import AppendError, BranchExistsError, BranchNotFoundError, SequenceConflictError
+from eventlog.lease import Lease, Leases
 from eventlog.owner import this_process
 from eventlog.record import MAIN_BRANCH, NewEvent, join_path
 from eventlog.storage import transaction
@@ -36,13 +39,11 @@ _INSERT_CONTENT = (
     " ON CONFLICT (hash) DO NOTHING"
 )
 _LAST_SEQ = "SELECT max(value, coalesce((SELECT max(seq) FROM events), 0)) FROM meta WHERE key = 'last_seq'"
-_HEAD = "SELECT seq, digest FROM events WHERE branch = ? ORDER BY seq DESC LIMIT 1"
 _OPEN_EXECUTION = (
     "INSERT INTO executions (branch, path, parent, kind, name, key, inputs_hash, status, started_seq)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, 'running', ?)"
     " ON CONFLICT (branch, path) DO UPDATE SET status = 'running', ended_seq = NULL"
 )
-_RELEASE = "UPDATE runs SET owner = NULL WHERE id = ? AND owner = ?"
 _CLOSE_EXECUTION = "UPDATE executions SET status = ?, ended_seq = ? WHERE branch = ? AND path = ?"
 
 _pack = msgspec.msgpack.encode
@@ -75,12 +76,13 @@ class Appender:
         """``db`` comes from ``storage.open_writer`` and belongs to this object from now on."""
         self.db = db
         self.owner = msgspec.json.encode(this_process()).decode()
+        self.leases = Leases(db, self.owner)
         self._version = -1
         self._names: Cache[tuple[str, str, str], int] = Cache(NAMES_MAX)
         self._paths: Cache[tuple[str, ...], int] = Cache(PATHS_MAX)
         self._links: Cache[tuple[int, str], int] = Cache(LINKS_MAX)
         self._branches: Cache[tuple[str, str], tuple[int, int]] = Cache(NAMES_MAX)
-        self._last_seq = 0
+        self._last_seq = self._seen_seq = 0
         self._digests: dict[int, bytes] = {}
 
     def write(self, events: Sequence[NewEvent], expected_seq: int | None = None) -> list[int]:
@@ -126,9 +128,12 @@ class Appender:
         self._branches.clear()
 
     def _catch_up(self) -> None:
-        """Read the heads anew if another connection wrote since."""
+        """Read the heads anew if another connection wrote since; it may have taken over a run of ours."""
+        if self._version != -1:
+            self._seen_seq = self._last_seq  # committed: a rollback forgets the version
         version = self.db.execute("PRAGMA data_version").fetchone()[0]
         if version != self._version:
+            self.leases.verify(self._seen_seq)
             self._last_seq = self.db.execute(_LAST_SEQ).fetchone()[0]
             self._digests.clear()
             self._version = version
@@ -141,17 +146,16 @@ class Appender:
 
     def _expect(self, event: NewEvent, expected: int) -> None:
         """Check a writer's idea of its branch."""
-        row = self.db.execute(_HEAD, (self._branch_ids(event)[1],)).fetchone()
-        actual = row[0] if row else 0
+        actual, _ = last_event(self.db, self._branch_ids(event)[1])
         if actual != expected:
             raise SequenceConflictError(f"{event.run}/{event.branch}".lstrip("/"), expected, actual)
 
-    def _insert(self, event: NewEvent) -> int:
-        """Store one event with its contents and return its seq."""
+    def _insert(self, event: NewEvent, place: tuple[int, int] | None = None) -> int:
+        """Store one event with its contents and return its seq; ``place``: rows of run and branch, if known."""
         for content in event.contents:
             self.db.execute(_INSERT_CONTENT, (content.hash, content.kind, content.parent, content.text, content.body))
         seq = self._last_seq + 1
-        run, branch = self._branch_ids(event)
+        run, branch = place or self._branch_ids(event)
         row = self._row(seq, run, branch, event)
         try:
             self.db.execute(_INSERT_EVENT, row)
@@ -202,25 +206,11 @@ class Appender:
         return int(found[0])
 
     def _digest(self, branch: int) -> bytes:
-        """Return the digest the next event of a branch chains to."""
+        """Return the digest the next event of a branch chains to; without events it continues its parent's chain."""
         known = self._digests.get(branch)
         if known is None:
-            row = self.db.execute(_HEAD, (branch,)).fetchone()
-            known = self._digests[branch] = row[1] if row else self._fork_digest(branch)
+            known = self._digests[branch] = last_event(self.db, branch)[1]
         return known
-
-    def _fork_digest(self, branch: int) -> bytes:
-        """A branch without events continues the chain of its parent at the fork."""
-        row = self.db.execute("SELECT parent, fork_seq FROM branches WHERE id = ?", (branch,)).fetchone()
-        while row is not None and row[0] is not None:
-            parent, cut = row
-            found = self.db.execute(
-                "SELECT digest FROM events WHERE branch = ? AND seq <= ? ORDER BY seq DESC LIMIT 1", (parent, cut)
-            ).fetchone()
-            if found:
-                return bytes(found[0])
-            row = self.db.execute("SELECT parent, fork_seq FROM branches WHERE id = ?", (parent,)).fetchone()
-        return b""
 
     def _name_id(self, kind: str, name: str, label: str) -> int:
         """Return the row of an interned name."""
@@ -252,9 +242,11 @@ class Appender:
             self.db.execute(_OPEN_EXECUTION, (branch, path, parent, new.kind, new.name, new.key, new.inputs_hash, seq))
         if event.closes is not None:
             closed, status = event.closes
-            self.db.execute(_CLOSE_EXECUTION, (status, seq, branch, self._path_id(closed)))
+            place = self._path_id(closed)
+            if not self.db.execute(_CLOSE_EXECUTION, (status, seq, branch, place)).rowcount:
+                override_execution(self.db, branch, place, status, seq)
         if event.releases:
-            self.db.execute(_RELEASE, (run, self.owner))
+            self.leases.release(run)
 
     # -- runs and branches ------------------------------------------------------------------
 
@@ -262,12 +254,19 @@ class Appender:
         """Return the rows of an event's run and branch; a new run is made, a new branch only by forking."""
         if not event.run:
             return 0, 0
-        key = (event.run, event.branch)
-        known = self._branches.get(key)
+        branch = self.leases.branch_for(event.run, event.branch)
+        known = self._branches.get((event.run, branch))
         if known is None:
-            known = self._make_run(*key, event.attribution)
-            self._branches.put(key, known)
+            known = self._make_run(event.run, event.branch, event.attribution)
+            if branch != event.branch:
+                known = known[0], self._make_stale(*known, event.run, branch)
+            self._branches.put((event.run, branch), known)
         return known
+
+    def _make_stale(self, run: int, branch: int, run_name: str, name: str) -> int:
+        """Return the row of the branch for what is recorded after another process took the run over."""
+        seen = self.leases.seen_seq(run_name)
+        return make_branch(self.db, run, name, branch, last_event(self.db, branch, seen)[0])
 
     def _make_run(self, run: str, branch: str, attribution: str) -> tuple[int, int]:
         """Return the rows of a run and its branch, making what a first event may make."""
@@ -277,10 +276,42 @@ class Appender:
         row = int(self.db.execute("SELECT id FROM runs WHERE name = ?", (run,)).fetchone()[0])
         sql = "INSERT INTO branches (run, name, created_ns) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
         self.db.execute(sql, (row, MAIN_BRANCH, now))
-        found = self.db.execute("SELECT id FROM branches WHERE run = ? AND name = ?", (row, branch)).fetchone()
+        found = find_branch(self.db, row, branch)
         if found is None:
             raise BranchNotFoundError(f"{run}/{branch}")
-        return row, int(found[0])
+        return row, found
+
+    def fork(
+        self, run: str, parent: str, seq: int, name: str | None, edit: NewEvent | None, reopened: list[tuple[str, ...]]
+    ) -> str:
+        """Make a branch of ``parent`` at ``seq``, with the event of its edits; returns its name, minted without one.
+
+        ``reopened``: paths of executions that had ended and are unfinished on the fork.
+
+        Raises:
+            BranchExistsError: the run has one of that name. Nothing was written.
+        """
+        try:
+            with transaction(self.db):
+                self._catch_up()
+                row, parent_row = self._make_run(run, parent, "named")
+                made = name or self._free_name(row)
+                if find_branch(self.db, row, made) is not None:
+                    raise BranchExistsError(run, made)
+                branch = make_branch(self.db, row, made, parent_row, seq)
+                if edit is not None:
+                    self._insert(edit, (row, branch))
+                for path in reopened:
+                    override_execution(self.db, branch, self._path_id(path), "running", None)
+        except BaseException:
+            self.forget()
+            raise
+        return made
+
+    def _free_name(self, run: int) -> str:
+        """Return the first of ``fork-1``, ``fork-2``… that a run has not."""
+        numbers = itertools.count(self.db.execute("SELECT count(*) FROM branches WHERE run = ?", (run,)).fetchone()[0])
+        return next(name for n in numbers if find_branch(self.db, run, name := f"fork-{n}") is None)
 
     def open_run(self, run: str, branch: str) -> None:
         """Make the run if it is new, and say that this process has it open.
@@ -290,12 +321,36 @@ class Appender:
         """
         with transaction(self.db):
             row, _ = self._make_run(run, branch, "named")
-            self.db.execute("UPDATE runs SET owner = ? WHERE id = ?", (self.owner, row))
+            self.leases.adopt(row)
 
     def release_run(self, run: str) -> None:
         """Say that this process no longer has the run open."""
         with transaction(self.db):
-            self.db.execute("UPDATE runs SET owner = NULL WHERE name = ? AND owner = ?", (run, self.owner))
+            for (row,) in self.db.execute("SELECT id FROM runs WHERE name = ?", (run,)).fetchall():
+                self.leases.release(row)
+
+    def take_lease(self, run: str, branch: str, *, takeover: bool) -> Lease:
+        """Return the lease of a run, which is made if it is new; a second use of one this process has is the same.
+
+        Raises:
+            RunBusyError: another process has it.
+            BranchNotFoundError: the run has no such branch.
+        """
+        with transaction(self.db):
+            self._catch_up()
+            row, _ = self._make_run(run, branch, "named")
+            lease = self.leases.take(run, branch, row, takeover=takeover)
+        return self.leases.hold(lease)
+
+    def renew_leases(self) -> int:
+        """Extend the leases in use, give back the others; returns how many are held."""
+        if not self.leases:
+            return 0
+        with transaction(self.db):
+            self._catch_up()
+            unused = self.leases.renew()
+        self.leases.drop(unused)
+        return len(self.leases)
 
     def write_snapshot(self, row: tuple[Any, ...]) -> None:
         """Store a snapshot: branch, seq, kind, projection, version, trigger, created_ns, state."""

@@ -39,6 +39,9 @@ TEXT_CHARS_MAX = 64_000_000
 INT_MAX = 2**63 - 1
 """What SQLite's JSON functions keep exact."""
 
+CONTENT = "$content"
+"""The key of a reference to a content."""
+
 dump_json = msgspec.json.Encoder(decimal_format="string").encode
 """JSON bytes of a tree that ``Encoder`` made."""
 
@@ -47,6 +50,8 @@ class AsContent(msgspec.Struct, gc=False):
     """A value to keep among the contents however small it is."""
 
     value: Any
+    whole: bool = False
+    """Plain JSON with every text in its place and no tags for keys that begin with ``$``, for SQL to use as it is."""
 
 
 class Request(msgspec.Struct, gc=False):
@@ -148,7 +153,9 @@ class Encoding:
         self._conversations: list[tuple[Any, Conversation]] = []
         self._recent: list[tuple[str, str]] = []
         self.inline = False
-        """Long texts stay where they are: nothing of this pass is stored."""
+        """Long texts stay where they are: nothing of them is stored."""
+        self._reserved = "$"
+        """Keys that begin with this are not written as keys."""
 
     def publish(self) -> None:
         """Make this pass's contents known to later ones."""
@@ -176,7 +183,7 @@ class Encoding:
         if type(key) is str:
             if not self._secret and self._redactor.is_secret_key(key):
                 return self.secret(value, depth)
-            if key == "messages" and type(value) is list and value and type(value[0]) is dict and "role" in value[0]:
+            if key == "messages" and not self.inline and _is_talk(value):
                 return self.conversation(value, depth) if depth == 1 else self.transcript(value, depth)
         return self.value(value, depth)
 
@@ -197,7 +204,7 @@ class Encoding:
             if cls is dict:
                 return self.nested(value, self.mapping, depth)
             if cls is AsContent:
-                return self.as_content(value.value, depth)
+                return self.whole_content(value.value, depth) if value.whole else self.as_content(value.value, depth)
             if cls is list:
                 return self.nested(value, self.sequence, depth)
             return tag_special(self, value, depth)
@@ -222,7 +229,7 @@ class Encoding:
     def mapping(self, items: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         """Return an object, or a ``$map`` when a key is not a plain string."""
         pairs = list(items.items())
-        if all(type(k) is str and not k.startswith("$") for k, _ in pairs):
+        if all(type(k) is str and not k.startswith(self._reserved) for k, _ in pairs):
             out = {self.key(k): self.field(k, v, depth) for k, v in pairs}
             if len(out) == len(pairs):  # no two keys became one by redaction
                 return out
@@ -355,6 +362,14 @@ class Encoding:
             self._texts.append((_JSON + text, *known))
         return {"$content": known[0]}
 
+    def whole_content(self, value: Any, depth: int) -> dict[str, str]:
+        """Return the reference to a value kept as JSON that refers to nothing."""
+        self.inline, self._reserved = True, CONTENT
+        try:
+            return self.as_content(value, depth)
+        finally:
+            self.inline, self._reserved = False, "$"
+
     # -- secrets --------------------------------------------------------------------------
 
     def secret(self, value: Any, depth: int) -> Any:
@@ -425,6 +440,11 @@ class Encoding:
 _JSON = "json:"
 """Stands before JSON values in the cache of texts."""
 _NO_MESSAGES = Node("", 0, 0)
+
+
+def _is_talk(value: Any) -> bool:
+    """Whether a value is a list of messages."""
+    return type(value) is list and bool(value) and type(value[0]) is dict and "role" in value[0]
 
 
 def _is_text(value: Any) -> bool:

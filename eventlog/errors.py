@@ -10,6 +10,11 @@
     │   ├── FormatTooNewError       written by a newer version
     │   └── LogUnwritableError      read-only place or full disk
     ├── LogClosedError          used after close()
+    ├── RunBusyError            another process is working on the run
+    ├── LeaseLostError          another process took the run over
+    ├── BranchExistsError       the run has a branch of that name already
+    ├── BranchNameError         a branch cannot be called that
+    ├── EditError               what a fork was to change is not there
     ├── AppendError             the event could not be stored
     │   └── SequenceConflictError   the branch moved on since the caller looked
     ├── NotFoundError           no such run, branch, event or cursor
@@ -84,6 +89,74 @@ class LogClosedError(EventLogError):
     """The log was closed."""
 
     hint = "open it again with eventlog.open(path)"
+
+
+class RunBusyError(EventLogError):
+    """Another process is working on the run."""
+
+    hint = "wait for it, stop it, or take over with takeover=True (eventlog resume --takeover)"
+
+    def __init__(self, run: str, owner_text: str) -> None:
+        """Keep the facts a handler needs; ``args`` holds them so pickling works."""
+        super().__init__(run, owner_text)
+        self.run, self.owner_text = run, owner_text
+
+    def __str__(self) -> str:
+        """Say which run, then who."""
+        return f"run {self.run!r} is being worked on by {self.owner_text}"
+
+
+class LeaseLostError(EventLogError):
+    """Another process took the run over; what this one still recorded stands on a branch of its own."""
+
+    hint = "look at what this process still did: eventlog branches; the run goes on in the other process"
+
+    def __init__(self, run: str, epoch: int) -> None:
+        """Keep the facts a handler needs; ``args`` holds them so pickling works."""
+        super().__init__(run, epoch)
+        self.run, self.epoch = run, epoch
+
+    def __str__(self) -> str:
+        """Say which run, then where our events are."""
+        return (
+            f"run {self.run!r} was taken over by another process; later events of this one: branch 'stale/{self.epoch}'"
+        )
+
+
+class BranchExistsError(EventLogError):
+    """The run has a branch of that name already."""
+
+    hint = "choose another name, or leave it out to have one made up; list them: eventlog branches"
+
+    def __init__(self, run: str, branch: str) -> None:
+        """Keep the facts a handler needs; ``args`` holds them so pickling works."""
+        super().__init__(run, branch)
+        self.run, self.branch = run, branch
+
+    def __str__(self) -> str:
+        """Say which."""
+        return f"run {self.run!r} has a branch {self.branch!r} already"
+
+
+class BranchNameError(EventLogError):
+    """A branch cannot be called that: ``RUN/BRANCH@CURSOR`` could not be read any more."""
+
+    hint = "a branch needs a name without '/' and '@', e.g. cheaper-model"
+
+    def __init__(self, branch: str) -> None:
+        """Keep the name."""
+        super().__init__(branch)
+        self.branch = branch
+
+    def __str__(self) -> str:
+        """Say which name."""
+        return f"a branch cannot be called {self.branch!r}"
+
+
+class EditError(EventLogError):
+    """What a fork was to change is not there at its cursor, or cannot be changed."""
+
+    hint = "name a task by its name, key, number (#2), agent or path, as eventlog replay shows it at that event"
 
 
 class AppendError(EventLogError):

@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from eventlog import errors, storage, writer
 from eventlog.cursors import Cursor, find_cursor
+from eventlog.fork import make_fork
 from eventlog.owner import Owner, is_alive
 from eventlog.pipeline import Durability
 from eventlog.read import SEQ_MAX, Reader
@@ -26,7 +27,7 @@ from eventlog.replay.projection import Projection
 from eventlog.replay.rebuild import STATE_PROJECTION, rebuild_projection, rebuild_state, shown_state
 from eventlog.replay.snapshots import SNAPSHOT_ON
 from eventlog.replay.state import RunState
-from eventlog.run import Run
+from eventlog.run import Run, RunOptions
 from eventlog.writer import Options, Status, Writer
 
 DEFAULT_PATH = "eventlog.db"
@@ -35,7 +36,8 @@ DEFAULT_PATH = "eventlog.db"
 _RUNS = (
     "WITH ends AS (SELECT b.run, count(*) AS branches,"
     "   sum((SELECT count(*) FROM events WHERE branch = b.id)) AS events,"
-    "   sum((SELECT count(*) FROM executions WHERE branch = b.id)) AS executions,"
+    "   sum((SELECT count(*) FROM executions WHERE branch = b.id AND started_seq > coalesce(b.fork_seq, 0)))"
+    "     AS executions,"
     "   min((SELECT min(seq) FROM events WHERE branch = b.id)) AS first,"
     "   max((SELECT max(seq) FROM events WHERE branch = b.id)) AS last,"
     "   max((SELECT max(started_seq) FROM executions WHERE branch = b.id AND parent IS NULL)) AS root"
@@ -106,12 +108,20 @@ class Log:
             raise errors.LogUnwritableError(str(self.path), "opened for reading only")
         return self._writer
 
-    def run(self, run: str, *, branch: str = MAIN_BRANCH) -> Run:
+    def run(
+        self, run: str, *, branch: str = MAIN_BRANCH, on_change: str = "adapt", on_tool: Any = "rerun",
+        takeover: bool = False,
+    ) -> Run:  # fmt: skip
         """Return the run of that name; entered (``with``), it captures what happens inside.
 
-        The same name later, in any process, is the same run.
+        The same name later, in any process, is the same run: ``run.kickoff`` goes on with what is
+        unfinished. ``on_change`` says what happens when the code was edited meanwhile: ``adapt`` (go
+        live from the first difference), ``strict`` (stop there), ``lenient`` (take recorded answers by
+        position). ``on_tool`` is for tools that were under way when a process ended: ``rerun``,
+        ``ask`` (on the terminal), ``fail``, a mapping of tool names or paths to results, or a function
+        that returns the result. ``takeover`` takes the run from another living process.
         """
-        return Run(self, run, branch)
+        return Run(self, run, branch, RunOptions(on_change=on_change, on_tool=on_tool, takeover=takeover))
 
     def append(
         self,
@@ -183,6 +193,33 @@ class Log:
     def status(self) -> Status:
         """Return what happened to the events of this process: captured, committed, lost, and why."""
         return self.writer.status()
+
+    def fork(
+        self,
+        run: str,
+        *,
+        to: str | int | None = None,
+        branch: str | None = None,
+        parent: str = MAIN_BRANCH,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, str] | None = None,
+    ) -> BranchInfo:
+        """Return a new branch that begins at a cursor of ``parent`` (default: its newest event); nothing is copied.
+
+        ``inputs`` replace those of the last kickoff at the cursor. ``outputs`` give tasks (by name, key, ``#number``,
+        agent or path) another output; what was derived from either will run again, the rest will not. The parent
+        stays as it is; both may grow, also at the same time.
+
+        Raises:
+            NotFoundError, AmbiguousCursorError: no such run, branch or cursor.
+            BranchExistsError, BranchNameError: choose another name.
+            EditError: there is no such task or kickoff at the cursor.
+            AppendError: the file cannot be written.
+        """
+        made = make_fork(
+            self.reader, self.writer, run, to=to, branch=branch, parent=parent, inputs=inputs, outputs=outputs
+        )
+        return next(info for info in self.branches(run) if info.branch == made.branch)
 
     def snapshot(self, run: str, *, branch: str = MAIN_BRANCH, to: str | int | None = None) -> Snapshot:
         """Store the state at a cursor as a checkpoint and return it. Raises on failure.
@@ -305,7 +342,11 @@ class Log:
         Raises:
             RunNotFoundError: there is no such run.
         """
-        return self.reader.branches(run)
+        reader, owned = self.reader, self._is_owned(run)
+        return [
+            msgspec.structs.replace(info, status=_branch_status(reader, info, owned=owned))
+            for info in reader.branches(run)
+        ]
 
     def executions(self, run: str, *, branch: str = MAIN_BRANCH) -> list[ExecutionInfo]:
         """Return the kickoffs of a branch in the order they started.
@@ -386,6 +427,14 @@ def _unended(*, started: bool, owned: bool) -> Literal["running", "completed", "
     if owned:
         return "running"
     return "interrupted" if started else "completed"
+
+
+def _branch_status(reader: Reader, info: BranchInfo, *, owned: bool) -> str:
+    """Return the status of the last root execution of a branch."""
+    roots = [e for e in reader.executions(reader.branch_id(info.run, info.branch)) if e.parent is None]
+    if roots and roots[-1].status != "running":
+        return roots[-1].status
+    return _unended(started=bool(roots), owned=owned)
 
 
 def _owner_lives(text: str | None) -> bool:

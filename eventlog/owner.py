@@ -46,6 +46,21 @@ def this_process() -> Owner:
     return _this_process(os.getpid())
 
 
+def read_owner(text: str | None) -> Owner | None:
+    """Return an owner as ``runs.owner`` keeps it; none when there is none, or it cannot be read."""
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text, type=Owner)
+    except msgspec.MsgspecError:
+        return None
+
+
+def describe(owner: Owner) -> str:
+    """Return who an owner is, for people."""
+    return f"process {owner.pid} on {owner.host or 'an unnamed host'}"
+
+
 def is_alive(owner: Owner) -> bool:
     """Whether the process still runs; a process on another host is taken to be alive."""
     here = this_process()

@@ -29,6 +29,10 @@ _EVENTS = (
     "SELECT seq, branch, event_id, type, at_ns, parent, previous, triggered, started, emission,"
     " task, agent, path, flags, payload FROM events WHERE {where} ORDER BY seq LIMIT ?"
 )
+_EXECUTIONS = (
+    "SELECT path, parent, kind, name, key, status, inputs_hash, started_seq, ended_seq FROM executions"
+    " WHERE branch = ? AND started_seq <= ? ORDER BY started_seq"
+)
 _CHAIN = (
     "WITH RECURSIVE up (hash, parent, text, body) AS ("
     " SELECT hash, parent, text, body FROM contents WHERE hash = ?"
@@ -128,23 +132,32 @@ class Reader:
             for _id, name, parent, fork, events, last in rows
         ]
 
-    def executions(self, branch: int) -> list[ExecutionInfo]:
-        """Return the kickoffs of a branch in the order they started."""
-        rows = self.query(
-            "SELECT path, parent, kind, name, key, status, inputs_hash, started_seq, ended_seq FROM executions"
-            " WHERE branch = ? ORDER BY started_seq",
-            (branch,),
-        )
-        return [
-            ExecutionInfo(
-                path=self.path(path), parent=self.path(parent) if parent else None, kind=kind, name=name, key=key,
-                status=status, inputs_hash=inputs, started_seq=started, ended_seq=ended,
-            )
-            for path, parent, kind, name, key, status, inputs, started, ended in rows
-        ]  # fmt: skip
+    def executions(self, branch: int, to: int = SEQ_MAX) -> list[ExecutionInfo]:
+        """Return the kickoffs of a lineage up to a seq in the order they first started.
+
+        What an ancestor finished only after the fork is unfinished here; what went on here is as it is here.
+        """
+        found: dict[str, ExecutionInfo] = {}
+        for owner, low, high in self.lineage(branch, to):
+            for row in self.query(_EXECUTIONS, (owner, high)) if high > low else ():
+                info = self._execution(row, high)
+                known = found.get(info.path)
+                started = min(info.started_seq, known.started_seq) if known else info.started_seq
+                found[info.path] = msgspec.structs.replace(info, started_seq=started)
+        return sorted(found.values(), key=lambda info: info.started_seq)
+
+    def _execution(self, row: Any, high: int) -> ExecutionInfo:
+        """Return a row of the index as it stands at ``high``."""
+        path, parent, kind, name, key, status, inputs, started, ended = row
+        if ended is not None and ended > high:
+            status, ended = "running", None
+        return ExecutionInfo(
+            path=self.path(path), parent=self.path(parent) if parent else None, kind=kind, name=name, key=key,
+            status=status, inputs_hash=inputs, started_seq=started, ended_seq=ended,
+        )  # fmt: skip
 
     def root_labels(self, branch: int) -> dict[str, int]:
-        """Return how often each label stands at the top of a branch: its greatest ordinal."""
+        """Return how often each label stands at the top of a lineage: its greatest ordinal."""
         found: dict[str, int] = {}
         for info in self.executions(branch):
             label, _, ordinal = info.path[1:].partition("/")[0].rpartition("#")

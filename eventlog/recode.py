@@ -7,8 +7,8 @@ from typing import Any
 
 from eventlog.codec import DEPTH_MAX, AsContent, Encoded, Encoder, Encoding
 
-_APART = {"eventlog.definition": "definition", "llm_call_started": "tools"}
-"""Event type → the field that capture keeps among the contents however small it is."""
+_APART = {"eventlog.definition": {"definition": False, "native": True}, "llm_call_started": {"tools": False}}
+"""Event type → the fields that capture keeps among the contents however small they are, and whether whole."""
 
 
 class Recoder(Encoder):
@@ -20,8 +20,8 @@ class Recoder(Encoder):
 
     def encode_again(self, event_type: str, payload: Mapping[str, Any]) -> Encoded:
         """Return the payload of an exported event."""
-        apart = _APART.get(event_type)
-        fields = {name: AsContent(value) if name == apart else value for name, value in payload.items()}
+        apart = _APART.get(event_type, {})
+        fields = {k: AsContent(v, apart[k]) if k in apart else v for k, v in payload.items()}
         return self.encode(fields)
 
 

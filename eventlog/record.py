@@ -75,6 +75,8 @@ FLAG_REDACTED = 1
 """Redaction changed the payload or a value it refers to."""
 FLAG_PLACEHOLDER = 2
 """A value could not be encoded; a tagged placeholder stands in its place."""
+FLAG_REPLAYED = 4
+"""A resumed kickoff said again what an earlier process had said: the same step, not another one."""
 
 
 class ExecutionInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +126,8 @@ class BranchInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Its newest event, its own or inherited; 0 when there is none."""
     events: int
     """Events of its own."""
+    status: str = ""
+    """Status of its last root execution; ``interrupted`` when that did not end and nobody has the run open."""
 
 
 class NewExecution(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,20 +5,33 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 from typing_extensions import Self
 
 from eventlog.errors import EventLogError
+from eventlog.references import kind_of
 
 if TYPE_CHECKING:
     from eventlog.capture.homes import Home
     from eventlog.log import Log
     from eventlog.record import Event
     from eventlog.replay.state import RunState
+    from eventlog.resume.director import RunDirector
+    from eventlog.resume.player import Tally
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run goes on with what is recorded of it; see ``eventlog.resume.policy``."""
+
+    on_change: str = "adapt"
+    on_tool: Any = "rerun"
+    takeover: bool = False
 
 
 class Entry:
@@ -36,12 +49,14 @@ _entered: ContextVar[tuple[Entry, ...]] = ContextVar("eventlog_entered", default
 class Run:
     """A named piece of work in a log. Made by ``log.run(name)``."""
 
-    def __init__(self, log: Log, name: str, branch: str) -> None:
-        """Nothing is captured before the run is entered."""
+    def __init__(self, log: Log, name: str, branch: str, options: RunOptions | None = None) -> None:
+        """Nothing is captured before the run is entered; ``options`` as for ``Log.run``."""
         if not name:
             text = "a run needs a name"
             raise EventLogError(text)
         self.log, self.name, self.branch = log, log.writer.encoder.text(name), branch
+        self._options = options or RunOptions()
+        self._director: RunDirector | None = None
         self._open: list[Entry] = []
 
     def __enter__(self) -> Self:
@@ -67,6 +82,105 @@ class Run:
         writer = self.log.writer
         writer.recorder.homes.leave(entry.home, entry.token)
         writer.leave_run(entry.home)
+
+    # -- kickoffs ---------------------------------------------------------------------------------
+
+    def kickoff(self, entity: Any, *args: Any, **kwargs: Any) -> Any:
+        """Kick off a crew, flow, agent or task: new it runs, interrupted it goes on, finished it returns its result.
+
+        Takes what the entity's own ``kickoff`` (of a task: ``execute_sync``) takes: ``inputs`` of a crew
+        or flow, ``messages`` of an agent, ``context`` of a task. The next execution of this
+        definition with equal inputs is the one meant; with other inputs a new one begins.
+        What is on record is not asked again: no model call, no tool, no person.
+
+        Raises:
+            RunBusyError: another process works on the run; ``log.run(…, takeover=True)`` takes it over.
+            DivergedError: the code changed, and ``on_change="strict"``.
+            ToolInFlightError: a tool was under way when its process ended, and ``on_tool="fail"``.
+        """
+        name = "execute_sync" if kind_of(entity) == "task" else "kickoff"
+        self._require_room_to_stream(entity)
+        with self.directed():
+            return getattr(entity, name)(*args, **kwargs)
+
+    async def akickoff(self, entity: Any, *args: Any, **kwargs: Any) -> Any:
+        """``kickoff`` without blocking the event loop, through the entity's own asynchronous kickoff."""
+        name = "aexecute_sync" if kind_of(entity) == "task" else "akickoff"
+        self._require_room_to_stream(entity)
+        with self.directed():
+            return await getattr(entity, name)(*args, **kwargs)
+
+    def kickoff_for_each(self, crew: Any, inputs: list[Any], **kwargs: Any) -> list[Any]:
+        """Kick off a copy of the crew for each of the inputs; each copy is new, interrupted or finished by itself."""
+        with self.directed():
+            return list(crew.kickoff_for_each(inputs=inputs, **kwargs))
+
+    async def akickoff_for_each(self, crew: Any, inputs: list[Any], **kwargs: Any) -> list[Any]:
+        """``kickoff_for_each`` with all copies at the same time."""
+        with self.directed():
+            return list(await crew.akickoff_for_each(inputs=inputs, **kwargs))
+
+    def resume(self, entity: Any = None, *args: Any, feedback: str = "", **kwargs: Any) -> Any:
+        """Go on with a flow that waits for a person, and tell it what that person says.
+
+        Without ``entity`` the flow is the one this run kicked off last. In another process than the
+        one that paused, give the flow, built as before, with the inputs it had.
+
+        Raises:
+            EventLogError: no flow waits here.
+        """
+        director = self._director_of_this_pass()
+        waiting = director.paused
+        if entity is None and waiting is None:
+            raise EventLogError(f"no flow of run {self.name!r} waits here: kick it off first, or give it: resume(flow)")
+        if entity is None and waiting is not None:
+            entity, kwargs = waiting.entity, {"inputs": waiting.given.get("inputs")}
+        self._director = None  # a new pass: the paused execution is to be taken again
+        director = self._director_of_this_pass()
+        director.feedback = feedback
+        try:
+            return self.kickoff(entity, *args, **kwargs)
+        finally:
+            director.feedback = None
+
+    @property
+    def tally(self) -> Tally:
+        """What the kickoffs of this ``Run`` object took from the log, and what they asked the world."""
+        return self._director_of_this_pass().tally
+
+    @contextmanager
+    def directed(self) -> Iterator[None]:
+        """Let this run decide about the plain kickoffs in a block: new, unfinished or finished."""
+        with ExitStack() as stack:
+            if self._entry() is None:
+                stack.enter_context(self)
+            from eventlog.capture.playing import directing, within  # noqa: PLC0415 - imports CrewAI
+
+            stack.enter_context(within(directing, self._director_of_this_pass()))
+            yield
+
+    def _require_room_to_stream(self, entity: Any) -> None:
+        """A stream is read after ``kickoff`` returned: the run must still be open then."""
+        if getattr(entity, "stream", False) is True and self._entry() is None:
+            text = "a kickoff that streams needs the run around it: with log.run(...) as run: for chunk in run.kickoff(...)"
+            raise EventLogError(text)
+
+    def _entry(self) -> Entry | None:
+        """Return the innermost time this context entered the run; ``None`` outside."""
+        return next((entry for entry in reversed(_entered.get()) if entry in self._open), None)
+
+    def _director_of_this_pass(self) -> RunDirector:
+        """Return who decides about kickoffs; each ``Run`` object is one pass over the run."""
+        from eventlog.resume.director import RunDirector  # noqa: PLC0415 - imports CrewAI
+        from eventlog.resume.policy import Policy  # noqa: PLC0415
+
+        entry = self._entry() or next(iter(self._open), None)
+        if self._director is None:
+            policy = Policy(on_change=self._options.on_change, on_tool=self._options.on_tool)
+            self._director = RunDirector(self.log.writer, policy, takeover=self._options.takeover)
+        if entry is not None:
+            self._director.enter(entry.home, self.log.reader)
+        return self._director
 
     def bind(self, function: F) -> F:
         """Return ``function`` as one that belongs to this run in whatever thread it is called.

@@ -17,10 +17,11 @@ import msgspec
 from eventlog import pipeline
 from eventlog.codec import Encoder
 from eventlog.errors import EventLogError
+from eventlog.lease import Lease, Renewal
 from eventlog.logger import Logger
 from eventlog.pipeline import Durability, Pipeline
 from eventlog.read import Reader
-from eventlog.record import NewEvent
+from eventlog.record import MAIN_BRANCH, NewEvent
 from eventlog.redact import Redaction
 from eventlog.replay.snapshots import SNAPSHOT_ON, Snapshotter
 from eventlog.storage import Synchronous, impatient, open_writer, opening
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from eventlog.capture.homes import Home
     from eventlog.capture.recorder import Recorder
 
-SNAPSHOT_BUSY_MS = 50
-"""How long a snapshot waits for another program's lock; meanwhile emitters wait for it."""
+SIDE_BUSY_MS = 50
+"""How long a snapshot or the renewal of leases waits for another program's lock; meanwhile emitters wait for it."""
 
 log = Logger(__name__)
 
@@ -100,7 +101,11 @@ class Writer:
         self._recorder: Recorder | None = None
         self._homes: dict[tuple[str, str], tuple[Home, int]] = {}
         self._lock = threading.RLock()
+        self.active: set[tuple[str, str, str]] = set()
+        """Run, branch and path of every execution that is directed in this process."""
+        self.active_lock = threading.RLock()
         self._told = Told()
+        self._renewal = Renewal(self._renew_leases)
         self.users = 0
 
     # -- capture --------------------------------------------------------------------------------
@@ -156,6 +161,65 @@ class Writer:
         except EventLogError as error:  # the process will end, and then the run has no owner either
             log.warning("run_not_released", run=home.run, error=str(error))
 
+    # -- lease ------------------------------------------------------------------------------------
+
+    def take_lease(self, run: str, branch: str = MAIN_BRANCH, *, takeover: bool = False) -> Lease:
+        """Return the right to work on a run; give it back with ``give_back``. Taken twice in a process, it is one.
+
+        A dead process of this host holds nothing; one of another host until its lease expires. With ``takeover`` a
+        living one loses the run: what it still records goes to a branch of its own.
+
+        Raises:
+            RunBusyError: another process is working on it.
+            BranchNotFoundError: the run has no such branch.
+            AppendError: the file cannot be written.
+        """
+        with self._lock:
+            self.pipeline.flush(timeout_s=5.0)  # what was recorded under an older lease must not come under this one
+            lease: Lease = self.pipeline.run_exclusively(
+                lambda appender: appender.take_lease(run, branch, takeover=takeover)
+            )
+            self._renewal.start()
+        return lease
+
+    def give_back(self, lease: Lease) -> None:
+        """Undo one ``take_lease``; with the last one others may have the run. Raises nothing."""
+        with self._lock:
+            lease.uses -= 1
+            if lease.uses > 0:
+                return
+            try:
+                if not self.pipeline.run_exclusively(lambda appender: appender.renew_leases()):
+                    self._renewal.stop()
+            except EventLogError as error:  # the thread tries again; when the process ends the lease is free anyway
+                log.warning("lease_not_given_back", run=lease.run, error=str(error))
+
+    def _give_all_back(self) -> None:
+        """Let others have the runs; if that cannot be written, they have them when this process ends."""
+
+        def give_back(appender: Appender) -> None:
+            appender.leases.leave_all()
+            appender.renew_leases()
+
+        try:
+            self.pipeline.run_exclusively(give_back)
+        except EventLogError as error:
+            log.debug("leases_not_given_back", error=str(error))
+
+    def _renew_leases(self) -> bool:
+        """Extend the leases between the appends; false when it has to be tried again soon."""
+
+        def renew(appender: Appender) -> None:
+            with impatient(appender.db, SIDE_BUSY_MS):
+                appender.renew_leases()
+
+        try:
+            self.pipeline.run_exclusively(renew)
+        except Exception as error:  # nobody sees this thread fail
+            log.debug("lease_not_renewed", error=repr(error))
+            return False
+        return True
+
     def appended(self, event: NewEvent) -> None:
         """Tell the snapshots about an event; one that a signal handler appends meanwhile, after it."""
         told = self._told
@@ -168,6 +232,10 @@ class Writer:
                 self.snapshots.appended(told.waiting.popleft())
         finally:
             told.is_busy = False
+
+    def active_paths(self, home: Home) -> set[str]:
+        """Return the paths of the executions of a branch that are directed in this process now."""
+        return {path for run, branch, path in self.active if (run, branch) == (home.run, home.branch)}
 
     # -- state ------------------------------------------------------------------------------------
 
@@ -192,7 +260,7 @@ class Writer:
         """Write a snapshot between the appends; it may fail, an emitter must not wait for it."""
 
         def write(appender: Appender) -> None:
-            with impatient(appender.db, SNAPSHOT_BUSY_MS):
+            with impatient(appender.db, SIDE_BUSY_MS):
                 appender.write_snapshot(row)
 
         self.pipeline.run_exclusively(write)
@@ -200,6 +268,7 @@ class Writer:
     def after_fork_in_child(self) -> None:
         """Locks and threads of the parent are not here."""
         self._lock = threading.RLock()
+        self._renewal = Renewal(self._renew_leases)
         self.snapshots.after_fork_in_child()
 
     def close(self) -> None:
@@ -207,6 +276,8 @@ class Writer:
         if self._recorder is not None:
             self._recorder.stop()
         self.pipeline.flush(timeout_s=5.0)
+        if self._renewal.stop():
+            self._give_all_back()
         self.snapshots.close()
         self.pipeline.close()
 

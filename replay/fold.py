@@ -16,14 +16,14 @@ from typing import Any
 import msgspec
 
 from eventlog.errors import EventFormatError
-from eventlog.record import OWN_PREFIX, StoredEvent
+from eventlog.record import FLAG_REPLAYED, OWN_PREFIX, StoredEvent
 from eventlog.replay import fold_calls, fold_executions, fold_flows, fold_fork, fold_tasks
 from eventlog.replay.event_types import ENDS, KNOWN_TYPES, STARTS
 from eventlog.replay.fold_scopes import close_scope, open_scope
 from eventlog.replay.folding import Folding, Step, reading
 from eventlog.replay.state import Gap, RunState, copy_state
 
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 """Goes up whenever the same events would give another state: older snapshots are then not used."""
 
 
@@ -56,7 +56,8 @@ def apply_event(work: Folding, event: StoredEvent) -> None:
         message = f"seq {event.seq} comes after seq {work.state.cursor}: events are folded in order"
         raise EventFormatError(message)
     work.count(event)
-    for step in _STEPS.get(event.type, _UNLISTED):
+    steps = _REPLAYED_STEPS if event.flags & FLAG_REPLAYED else _STEPS
+    for step in steps.get(event.type, _UNLISTED):
         step(work, event)
 
 
@@ -79,9 +80,10 @@ def _count_unlisted(work: Folding, event: StoredEvent) -> None:
     counts[event.type] = counts.get(event.type, 0) + 1
 
 
-def _steps_of(event_type: str) -> tuple[Step, ...]:
-    """Return what one known type does: first to the rows, then to the open scopes."""
-    steps = [part.STEPS[event_type] for part in _PARTS if event_type in part.STEPS]
+def _steps_of(event_type: str, *, replayed: bool = False) -> tuple[Step, ...]:
+    """Return what one known type does: first to the rows, then to the open scopes. A call said again counts once."""
+    parts = [part for part in _PARTS if not (replayed and part is fold_calls)]
+    steps = [part.STEPS[event_type] for part in parts if event_type in part.STEPS]
     if event_type == "eventlog.capture_gap":
         steps.append(reading(CaptureGap, _gap))
     if event_type in STARTS:
@@ -94,3 +96,4 @@ def _steps_of(event_type: str) -> tuple[Step, ...]:
 _PARTS = (fold_executions, fold_tasks, fold_flows, fold_calls, fold_fork)
 _UNLISTED: tuple[Step, ...] = (_count_unlisted,)
 _STEPS = {event_type: _steps_of(event_type) for event_type in KNOWN_TYPES}
+_REPLAYED_STEPS = {event_type: _steps_of(event_type, replayed=True) for event_type in KNOWN_TYPES}

@@ -62,7 +62,7 @@ def start_execution(work: Folding, event: StoredEvent, name: str, inputs: Any) -
     row.name, row.inputs, row.status, row.error = name, inputs, "running", None
     row.started_seq, row.ended_seq = event.seq, None
     if row.parent is None:
-        _become_root(work, row)
+        become_root(work, row)
 
 
 def end_execution(work: Folding, event: StoredEvent, path: str, status: ExecutionStatus, error: Any = None) -> None:
@@ -86,7 +86,7 @@ def close_below(work: Folding, path: str) -> None:
             row.status = "interrupted"
 
 
-def _become_root(work: Folding, row: ExecutionState) -> None:
+def become_root(work: Folding, row: ExecutionState) -> None:
     """Let the run be what its newest root execution is."""
     state = work.state
     state.root, state.status, state.error = row.path, "running", None

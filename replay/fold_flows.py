@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from eventlog.record import StoredEvent
+from eventlog.record import FLAG_REPLAYED, StoredEvent
 from eventlog.replay.fold_executions import close_below, ended_execution
 from eventlog.replay.folding import Folding, Step, as_text, reading
 from eventlog.replay.path import above, enclosing, inside_internal, is_internal
@@ -41,7 +41,7 @@ def _method_started(work: Folding, event: StoredEvent, payload: MethodEvent) -> 
     row = _method(work, event, payload)
     if row is not None:
         row.status, row.result, row.error = "running", None, None
-        row.runs += 1
+        row.runs += not event.flags & FLAG_REPLAYED
         _observe(work, row.execution, payload.state)
 
 

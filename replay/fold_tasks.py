@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from eventlog.record import StoredEvent
+from eventlog.record import FLAG_REPLAYED, StoredEvent
 from eventlog.replay.fold_executions import close_below, end_execution, start_execution
 from eventlog.replay.folding import Folding, Step, as_text, reading
 from eventlog.replay.path import above, execution_of
@@ -112,7 +112,7 @@ def _tried(work: Folding, event: StoredEvent, payload: TaskTried) -> None:
     """An agent sets to work on a task; a coworker it delegates to does not count."""
     row = _find(work, event, payload.task) or work.tasks.by_path(above(event.path))
     if row is not None:
-        row.attempts += 1
+        row.attempts += not event.flags & FLAG_REPLAYED
         row.agent = as_text(payload.agent.role) or row.agent
 
 

@@ -17,6 +17,7 @@ SEGMENTS_MAX = 128
 
 _KINDS = ("crew", "flow", "agent", "task")
 _EXECUTION = re.compile(rf"(?:.*/)?(?:{'|'.join(_KINDS)}):[^/]*", re.DOTALL)
+_TASK = re.compile(r"(.*)/task\[([^/\]]*)\]#([0-9]{1,9})", re.DOTALL)
 _ENCLOSING = {kind: re.compile(rf"(?:.*/)?{kind}:[^/]*", re.DOTALL) for kind in _KINDS}
 
 
@@ -24,6 +25,22 @@ def execution_of(path: str) -> str:
     """Return the path of the innermost execution that ``path`` lies in; empty when there is none."""
     found = _EXECUTION.match(path)
     return found.group() if found else ""
+
+
+def task_place(execution: str, key: str, number: int) -> str:
+    """Return where a crew runs a task: the ``number``-th (from 0) of those with its key."""
+    return f"{execution}/task[{short_key(key)}]#{number}"
+
+
+def split_task_place(place: str) -> tuple[str, str, int] | None:
+    """Return the execution, short key and number in the place of a crew's task; ``None`` for any other path."""
+    found = _TASK.fullmatch(place)
+    return (found[1], found[2], int(found[3])) if found else None
+
+
+def short_key(key: str) -> str:
+    """Return a task's key as it stands in a path."""
+    return key[:8] or "?"
 
 
 def enclosing(path: str, kind: str) -> str:

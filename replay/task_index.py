@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from eventlog.replay.path import short_key, split_task_place, task_place
 from eventlog.replay.state import TaskState
 
 
@@ -37,6 +38,22 @@ class TaskIndex:
     def by_path(self, path: str) -> TaskState | None:
         """Return the task that ran at ``path``."""
         return self._by_path.get(path)
+
+    def by_place(self, place: str) -> TaskState | None:
+        """Return the task that runs at a place, whether it has begun or not."""
+        parts = split_task_place(place)
+        if parts is None:
+            return self.by_path(place)
+        execution, key, number = parts
+        alike = [row for row in self.of(execution) if short_key(row.key) == key]
+        return alike[number] if number < len(alike) else self.by_path(place)
+
+    def place_of(self, row: TaskState) -> str:
+        """Return where a task runs, the same in every process; see ``by_place``."""
+        if row.path == row.execution:  # outside a crew
+            return row.path
+        alike = [other for other in self.of(row.execution) if short_key(other.key) == short_key(row.key)]
+        return task_place(row.execution, row.key, next(n for n, other in enumerate(alike) if other is row))
 
     def by_key(self, execution: str, key: str) -> Sequence[TaskState]:
         """Return the tasks of an execution that have this key, in order: their occurrences."""

@@ -45,7 +45,7 @@ def numbers(path: Path, *, field: str = "n") -> list[int]:
 
 
 def problems(path: Path) -> Iterator[str]:
-    """Yield what is wrong with a file: SQLite's own check, gaps, doubles, links of the hash chains. No forks."""
+    """Yield what is wrong with a file: SQLite's own check, gaps, doubles, links of the hash chains."""
     result = query(path, "PRAGMA integrity_check")[0][0]
     if result != "ok":
         yield f"integrity: {result}"
@@ -62,13 +62,26 @@ def _broken_links(path: Path, rows: list[Any]) -> Iterator[str]:
     """Compute every digest anew."""
     names = {row[0]: row[1:] for row in query(path, "SELECT id, name, label FROM names")}
     paths = dict(query(path, PATHS))
-    heads: dict[int, bytes] = {}
+    heads: dict[int, dict[int, bytes]] = {}
+    forks = {row[0]: row[1:] for row in query(path, "SELECT id, parent, fork_seq FROM branches")}
     for seq, branch, event_id, kind, at_ns, *links, emission, task, agent, place, flags, payload, digest in rows:
         facts = (event_id, names[kind][0], at_ns, *links, emission, names.get(task), names.get(agent))
-        own = chain_digest(heads.get(branch, b""), seq, facts, paths[place], flags, payload.encode())
+        own = chain_digest(_before(heads, forks, branch, seq), seq, facts, paths[place], flags, payload.encode())
         if own != digest:
             yield f"seq {seq}: its digest is not that of its content after its predecessor"
-        heads[branch] = digest
+        heads.setdefault(branch, {})[seq] = digest
+
+
+def _before(heads: dict[int, dict[int, bytes]], forks: dict[int, Any], branch: int | None, seq: int) -> bytes:
+    """Return the digest of the last event of a lineage before a seq; a branch continues its parent up to the fork."""
+    before = seq - 1
+    while branch is not None:
+        own = heads.get(branch, {})
+        if last := max((s for s in own if s <= before), default=0):
+            return own[last]
+        branch, fork_seq = forks[branch]
+        before = min(before, fork_seq or 0)
+    return b""
 
 
 def missing(witnessed: list[str], path: Path) -> list[str]:

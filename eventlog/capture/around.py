@@ -7,7 +7,10 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+from crewai.events.event_context import get_current_parent_id
+
 from eventlog.capture.hub import hub
+from eventlog.capture.playing import Player, Served
 
 Report = Callable[[Any, "BaseException | None"], None]
 """Called with the result, or with the exception."""
@@ -37,19 +40,34 @@ async def _observed_later(result: Any, report: Report) -> Any:
     return value
 
 
-def alone(inside: ContextVar[bool], call: Callable[[], Any]) -> Any:
+def given_back(served: Served, function: Callable[..., Any]) -> Any:
+    """Return what a recorded call returned, as a coroutine where ``function`` returns one."""
+    return _given_back_later(served) if inspect.iscoroutinefunction(inspect.unwrap(function)) else served.give()
+
+
+async def _given_back_later(served: Served) -> Any:
+    """Return it to who awaits it."""
+    return served.give()
+
+
+def lane_of(player: Player) -> str:
+    """Return the path of the scope this context is in."""
+    return player.recorder.scopes.lane(get_current_parent_id())
+
+
+def alone(inside: ContextVar[Any], call: Callable[[], Any], value: Any = True) -> Any:
     """Return what ``call`` returns, with ``inside`` set meanwhile; in a coroutine, while that runs."""
-    token = inside.set(True)
+    token = inside.set(value)
     try:
         result = call()
     finally:
         inside.reset(token)
-    return _alone_later(inside, result) if inspect.iscoroutine(result) else result
+    return _alone_later(inside, result, value) if inspect.iscoroutine(result) else result
 
 
-async def _alone_later(inside: ContextVar[bool], result: Any) -> Any:
+async def _alone_later(inside: ContextVar[Any], result: Any, value: Any) -> Any:
     """Wait for the result with ``inside`` set."""
-    token = inside.set(True)
+    token = inside.set(value)
     try:
         return await result
     finally:

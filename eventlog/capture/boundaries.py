@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventlog.capture import human, kickoffs, llm, memory, tasks, tools
+from eventlog.capture import human, kickoffs, llm, memory, methods, tasks, tools
 from eventlog.capture.patches import Patch
 
 
@@ -15,6 +15,7 @@ def all_patches() -> list[Patch]:
         *llm.patches(),
         *tools.patches(),
         *tasks.patches(),
+        *methods.patches(),
         *human.patches(),
         *memory.patches(),
     ]

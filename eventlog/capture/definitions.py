@@ -6,7 +6,10 @@ same program has the same definition. Credentials are taken out by the encoder.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Any
 
 from eventlog.capture.keys import stable_key
@@ -44,6 +47,13 @@ def definition_of(
     return _agent_definition(source)
 
 
+def definition_of_entity(entity: Any) -> dict[str, Any] | None:
+    """Return the payload of ``eventlog.definition`` for a crew, flow, agent or task that has not started."""
+    makers = {"crew": _crew_definition, "flow": _flow_definition, "task": _task_definition, "agent": _agent_definition}
+    make = makers.get(kind_of(entity) or "")
+    return make(entity) if make is not None else None
+
+
 def _crew_definition(crew: Any) -> dict[str, Any]:
     """The crew, its agents and its tasks in order."""
     agents, tasks = list(crew.agents), list(crew.tasks)
@@ -67,9 +77,24 @@ def _crew_definition(crew: Any) -> dict[str, Any]:
 def _flow_definition(flow: Any) -> dict[str, Any]:
     """The flow's class and methods; its state is in its events."""
     methods = getattr(flow, "_methods", None)
-    content = {**fields_of(flow), "methods": sorted(map(str, methods)) if isinstance(methods, dict) else []}
+    names = sorted(map(str, methods)) if isinstance(methods, dict) else []
+    content = {**fields_of(flow), "methods": names, "sources": dict(_sources(type(flow), tuple(names)))}
     name = type(flow).__qualname__
     return {"kind": "flow", "key": name, "name": read_fact(flow, "name") or name, "definition": AsContent(content)}
+
+
+@lru_cache(maxsize=256)
+def _sources(cls: type, names: tuple[str, ...]) -> dict[str, str]:
+    """Return a hash of the source of each method: an edited one is run again after a restart."""
+    found: dict[str, str] = {}
+    for name in names:
+        method = getattr(cls, name, None)
+        try:
+            text = inspect.getsource(inspect.unwrap(getattr(method, "_meth", method)))  # type: ignore[arg-type]
+        except (OSError, TypeError):  # no source: typed at a prompt, or built in
+            continue
+        found[name] = blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
+    return found
 
 
 def _task_definition(task: Any) -> dict[str, Any]:
@@ -137,9 +162,9 @@ def fields_of(obj: Any, skip: frozenset[str] = frozenset(), depth: int = 0) -> d
 
 
 def _read(obj: Any, name: str) -> Any:
-    """Return an attribute; one that cannot be read is none."""
+    """Return an attribute, a text as it was before inputs were filled in; one that cannot be read is none."""
     try:
-        return getattr(obj, name)
+        return getattr(obj, f"_original_{name}", None) or getattr(obj, name)
     except Exception:
         return None
 

@@ -16,9 +16,10 @@ from crewai.flow.async_feedback.providers import ConsoleProvider
 from crewai.flow.flow import Flow
 from crewai.flow.runtime import Flow as RuntimeFlow
 
-from eventlog.capture.around import alone, arguments, observed
+from eventlog.capture.around import alone, arguments, given_back, lane_of, observed
 from eventlog.capture.hub import hub
 from eventlog.capture.patches import Patch, is_wrapped
+from eventlog.capture.playing import playing
 from eventlog.logger import Logger
 
 log = Logger(__name__)
@@ -74,6 +75,12 @@ def _wrap(provider: Any, names: tuple[str, ...], kind: str) -> None:
             log.warning("boundary_unavailable", method=f"{type(provider).__name__}.{name}", error=repr(error))
 
 
+def reviewed_output(given: dict[str, Any]) -> Any:
+    """Return what a person is asked to review: a method's own result, which no event of CrewAI holds."""
+    context = given.get("context")
+    return {"value": getattr(context, "method_output", None) if context is not None else given.get("output")}
+
+
 def _recorded(kind: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Record the question and its answer."""
 
@@ -83,9 +90,15 @@ def _recorded(kind: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 return original(*args, **kwargs)
             given = arguments(original, args, kwargs)
             shown = given.get("message") or getattr(given.get("context"), "message", None)
+            player = playing.get()
+            if player is not None:
+                served = player.human(lane_of(player), kind, shown, given)
+                if served is not None:
+                    return given_back(served, original)
+            reviewed = {"output": reviewed_output(given)} if kind == "human_feedback" else {}
 
             def report(answer: Any, error: BaseException | None) -> None:
-                fields = {"kind": kind, "message": shown, "answer": {"text": answer}, "error": error}
+                fields = {"kind": kind, "message": shown, "answer": {"text": answer}, "error": error, **reviewed}
                 hub.each(lambda r: r.append_numbered("eventlog.human_exchange", fields))
 
             return observed(lambda: alone(asking, lambda: original(*args, **kwargs)), report)

@@ -1,66 +1,211 @@
-"""Kickoffs: CrewAI emits nothing when one dies of SystemExit, KeyboardInterrupt or cancellation, and leaves its scopes.
+"""Kickoffs: what was asked for, who decides what it means, and what is left behind when one dies.
 
-The wrapper records ``eventlog.execution_aborted`` and puts the scope stack back to what it
-was, so that the next kickoff in the same context does not claim to be inside the dead one.
+The wrapper takes down a kickoff's inputs before callbacks change them, lets a director resume it
+(``playing.py``), and stores the result of one that stands at the top of a run
+(``eventlog.execution_result``). CrewAI emits nothing when a kickoff dies of SystemExit,
+KeyboardInterrupt or cancellation, and leaves its scopes: the wrapper records
+``eventlog.execution_aborted`` and puts the scope stack back to what it was, so that the next
+kickoff in the same context does not claim to be inside the dead one.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
 
 from crewai.agent.core import Agent
 from crewai.context import capture_execution_context
 from crewai.crew import Crew
 from crewai.events.event_context import get_current_parent_id, restore_event_scope
+from crewai.flow.async_feedback import HumanFeedbackPending
 from crewai.flow.flow import Flow
 from crewai.flow.runtime import Flow as RuntimeFlow
 from crewai.lite_agent import LiteAgent
 from crewai.task import Task
 
+from eventlog.capture.around import arguments
 from eventlog.capture.hub import hub
 from eventlog.capture.patches import Patch
+from eventlog.capture.playing import MISSING, Director, current_kickoff, director, kickoff_of, playing
 from eventlog.capture.scopes import in_for_each
+from eventlog.references import kind_of
+
+if TYPE_CHECKING:
+    from eventlog.capture.homes import Home
+    from eventlog.capture.recorder import Recorder
 
 KICKOFFS = ("kickoff", "akickoff", "kickoff_async")
 TASK_RUNS = ("execute_sync", "aexecute_sync")
 FOR_EACH = ("kickoff_for_each", "kickoff_for_each_async", "akickoff_for_each")
+ASKED = {"crew": "inputs", "flow": "inputs", "agent": "messages", "task": "context"}
+"""Which argument tells one kickoff of a thing from another."""
+
+
+class Kickoff:
+    """One call of a kickoff method."""
+
+    def __init__(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """``args[0]`` is the crew, flow, agent or task."""
+        self.original, self.args, self.kwargs = original, args, kwargs
+        self.entity = args[0]
+        self.kind = kind_of(self.entity) or "?"
+        self.is_async = inspect.iscoroutinefunction(inspect.unwrap(original))
+        self.given = arguments(original, args, kwargs)
+        self.places: dict[int, tuple[Recorder, Home, tuple[str, ...]]] = {}
+        """Where it stands in each log, once it has begun; only for one at the top of a run."""
+        self.is_placed = False
+        self._hashes: dict[int, str] = {}
+        if self.kind != "task":  # callbacks may change what is asked; a task's context is a text
+            hub.each(self.hash_for)
+
+    @property
+    def asked(self) -> Any:
+        """What it is asked to work on; nothing given and nothing in it are the same."""
+        return self.given.get(ASKED.get(self.kind, ""), None) or None
+
+    def hash_for(self, recorder: Recorder) -> str:
+        """Return the hash of what was asked when it was called."""
+        known = self._hashes.get(id(recorder))
+        if known is None:
+            known = self._hashes[id(recorder)] = recorder.hash_of(self.asked)
+        return known
+
+    def place(self, recorder: Recorder, home: Home, path: tuple[str, ...], *, is_root: bool) -> None:
+        """Take note that the kickoff's first event is there."""
+        self.is_placed = True
+        if is_root:
+            self.places[id(recorder)] = (recorder, home, path)
+
+    def replace(self, name: str, value: Any) -> None:
+        """Give another value for one argument; the kickoff keeps its identity."""
+        self.args, self.kwargs = self.args[:1], {**self.given, name: value}
+        self.given = dict(self.kwargs)
+
+    def call(self) -> Any:
+        """Run the original with this kickoff as the current one; an asynchronous one when it is awaited."""
+        return self._call_later() if self.is_async else self._call_now()
+
+    def _call_now(self) -> Any:
+        """Run a synchronous kickoff."""
+        before, token = capture_execution_context().event_id_stack, current_kickoff.set(self)
+        try:
+            result = self.original(*self.args, **self.kwargs)
+        except BaseException as error:
+            _clean_up(before, error)
+            raise
+        finally:
+            current_kickoff.reset(token)
+        self._tell(result)
+        return result
+
+    async def _call_later(self) -> Any:
+        """Run an asynchronous kickoff."""
+        before, token = capture_execution_context().event_id_stack, current_kickoff.set(self)
+        try:
+            result = await self.original(*self.args, **self.kwargs)
+        except BaseException as error:
+            _clean_up(before, error)
+            raise
+        finally:
+            current_kickoff.reset(token)
+        self._tell(result)
+        return result
+
+    def _tell(self, result: Any) -> None:
+        """Store the result in every log where this was a kickoff at the top."""
+        if isinstance(result, HumanFeedbackPending):
+            return
+        for recorder, home, path in self.places.values():
+            recorder.guarded(lambda r, h=home, p=path: r.append_at(h, p, RESULT, {"result": {"value": result}}))
+
+
+RESULT = "eventlog.execution_result"
+_pending: dict[int, tuple[Any, Director]] = {}
+"""Who decides about a kickoff that streams: CrewAI calls it again, from another context, when the stream is read."""
 
 
 def patches() -> list[Patch]:
     """Wrap every way to start something."""
     classes = (Crew, Flow, RuntimeFlow, Agent, LiteAgent)
-    starts = [(cls, name) for cls in classes for name in KICKOFFS] + [(Task, name) for name in TASK_RUNS]
+    starts = [(cls, name) for cls in classes for name in KICKOFFS]
     return [
-        *(Patch(cls, name, _guarded) for cls, name in starts if name in cls.__dict__),
+        *(Patch(cls, name, _around_kickoff) for cls, name in starts if name in cls.__dict__),
+        *(Patch(Task, name, _around_task) for name in TASK_RUNS),
+        Patch(Task, "execute_async", _around_async_task),
         *(Patch(Crew, name, _for_each) for name in FOR_EACH if name in Crew.__dict__),
     ]
 
 
-def _guarded(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Clean up after a kickoff that died of something CrewAI does not catch."""
-    if inspect.iscoroutinefunction(inspect.unwrap(original)):
-
-        async def kickoff_later(*args: Any, **kwargs: Any) -> Any:
-            before = capture_execution_context().event_id_stack
-            try:
-                return await original(*args, **kwargs)
-            except BaseException as error:
-                _clean_up(before, error)
-                raise
-
-        return kickoff_later
+def _around_kickoff(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the director decide, if there is one and nothing is under way."""
 
     def kickoff(*args: Any, **kwargs: Any) -> Any:
-        before = capture_execution_context().event_id_stack
-        try:
-            return original(*args, **kwargs)
-        except BaseException as error:
-            _clean_up(before, error)
-            raise
+        outer = kickoff_of(args[0])
+        if getattr(type(args[0]), "is_crewai_internal", False) or (outer is not None and not outer.is_placed):
+            return original(*args, **kwargs)  # a step of the kickoff that is beginning
+        return _begin(Kickoff(original, args, kwargs))
 
     return kickoff
+
+
+def _begin(kickoff: Kickoff) -> Any:
+    """Run a kickoff, through the director where it stands at the top."""
+    decides = _pending_director(kickoff.entity) or director()
+    if decides is None or playing.get() is not None:
+        return kickoff.call()
+    if getattr(kickoff.entity, "stream", False) is True:
+        _pending[id(kickoff.entity)] = (kickoff.entity, decides)
+        return kickoff.call()
+    return decides.direct(kickoff)
+
+
+def _pending_director(entity: Any) -> Director | None:
+    """Return who decides about the second half of a kickoff that streams."""
+    found, decides = _pending.pop(id(entity), (None, None))
+    return decides if found is entity else None
+
+
+def _around_task(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what a finished task returned; a task without a crew is a kickoff."""
+
+    def execute(*args: Any, **kwargs: Any) -> Any:
+        kickoff = Kickoff(original, args, kwargs)
+        output = _finished(kickoff)
+        if output is MISSING:
+            return _begin(kickoff)
+        return _later(output) if kickoff.is_async else output
+
+    return execute
+
+
+def _around_async_task(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the future of what a finished task returned."""
+
+    def execute_async(*args: Any, **kwargs: Any) -> Any:
+        output = _finished(Kickoff(original, args, kwargs))
+        if output is MISSING:
+            return original(*args, **kwargs)
+        future: Future[Any] = Future()
+        future.set_result(output)
+        return future
+
+    return execute_async
+
+
+def _finished(kickoff: Kickoff) -> Any:
+    """Return the recorded output of a task."""
+    player = playing.get()
+    if player is None:
+        return MISSING
+    given = kickoff.given
+    return player.task(get_current_parent_id(), kickoff.entity, given.get("agent"), given.get("context"))
+
+
+async def _later(value: Any) -> Any:
+    """Return a value to who awaits it."""
+    return value
 
 
 def _clean_up(before: tuple[tuple[str, str], ...], error: BaseException) -> None:

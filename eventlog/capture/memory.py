@@ -8,9 +8,10 @@ from typing import Any
 
 from crewai.memory.unified_memory import Memory
 
-from eventlog.capture.around import alone, arguments, observed
+from eventlog.capture.around import alone, arguments, given_back, lane_of, observed
 from eventlog.capture.hub import hub
 from eventlog.capture.patches import Patch
+from eventlog.capture.playing import playing
 
 OPERATIONS = ("recall", "remember", "remember_many", "extract_memories", "forget", "update")
 inside: ContextVar[bool] = ContextVar("eventlog_memory", default=False)
@@ -31,6 +32,11 @@ def _recorded(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             if inside.get():
                 return original(*args, **kwargs)
             given = arguments(original, args, kwargs)
+            player = playing.get()
+            if player is not None:
+                served = player.memory(lane_of(player), name, given)
+                if served is not None:
+                    return given_back(served, original)
 
             def report(result: Any, error: BaseException | None) -> None:
                 fields = {"operation": name, "args": given, "result": {"value": result}, "error": error}

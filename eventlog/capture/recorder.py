@@ -15,19 +15,22 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
+from msgspec import structs
 
 from eventlog import interrupts
 from eventlog.capture.definitions import definition_of
 from eventlog.capture.headers import build, payload_fields
 from eventlog.capture.homes import Home, Homes
 from eventlog.capture.hub import hub
+from eventlog.capture.natives import native_fields
+from eventlog.capture.playing import Player, kickoff_of, playing
 from eventlog.capture.samples import Samples
 from eventlog.capture.scopes import Place, Scopes
 from eventlog.capture.secrets import secrets_of
 from eventlog.codec import Encoded, Encoder
 from eventlog.logger import Logger
 from eventlog.pipeline import Pipeline
-from eventlog.record import FLAG_PLACEHOLDER, FLAG_REDACTED, NewEvent
+from eventlog.record import FLAG_PLACEHOLDER, FLAG_REDACTED, FLAG_REPLAYED, NewEvent, join_path
 from eventlog.requests import normalise
 
 log = Logger(__name__)
@@ -66,7 +69,7 @@ class Recorder:
     def scopes(self) -> Scopes:
         """The call tree; made when CrewAI is there."""
         if self._scopes is None:
-            self._scopes = Scopes(self.homes, self.encoder.text, self.hash_of)
+            self._scopes = Scopes(self.homes, self.encoder.text, self.hash_of, lambda k: k.hash_for(self))
         return self._scopes
 
     # -- events of the bus ----------------------------------------------------------------------
@@ -96,6 +99,8 @@ class Recorder:
             work.place = self.scopes.place(work.source, work.event)
             if work.place is None:
                 work.done = True
+            elif work.place.opens is not None:
+                self._tell_kickoff(work, work.place)
         if not work.done and not work.events:
             self._encode(work)
 
@@ -111,8 +116,16 @@ class Recorder:
         main = build(work.event, encoded, place, self.encoder.text)
         work.epoch, work.publish = encoded.epoch, [encoded.publish]
         before = self._samples.before(work.source, work.event, place, work.publish)
+        if (player := playing.get()) is not None and player.recorder is self:
+            before, main = [_marked(player, e) for e in before], _marked(player, main)
         after = [e for e in (self._definition(work.source, work.event, place, work.publish),) if e is not None]
         work.events = [*before, main, *after]
+
+    def _tell_kickoff(self, work: Work, place: Place) -> None:
+        """Let the kickoff that was called know where it stands."""
+        kickoff = kickoff_of(work.event.task if work.event.type == "task_started" else work.source)
+        if kickoff is not None and place.execution is not None:
+            kickoff.place(self, place.home, place.path, is_root=place.execution.parent is None)
 
     def _store(self, work: Work) -> None:
         """Hand the events over; encode again if contents were forgotten meanwhile."""
@@ -160,6 +173,11 @@ class Recorder:
         """Store an exchange as the n-th of its type in its scope."""
         self._append(event_type, fields, parent or get_parent(), numbered=True)
 
+    def append_at(self, home: Home, path: tuple[str, ...], event_type: str, fields: Mapping[str, Any]) -> None:
+        """Store an event of our own at a place that is not this context's."""
+        encoded = self.encoder.encode(fields)
+        self._hand_over([self.built(event_type, encoded, home, path)], [encoded.publish])
+
     def _append(self, event_type: str, fields: Mapping[str, Any], parent: str | None, *, numbered: bool) -> None:
         """Place, encode and hand over an event of our own."""
         scope = self.scopes.scope(parent)
@@ -206,6 +224,10 @@ class Recorder:
         fields = definition_of(source, event, home.agents, is_execution=place.opens is not None)
         if fields is None:
             return None
+        if place.opens is not None and (player := playing.get()) is not None and player.recorder is self:
+            player.take_definition(join_path(place.path), fields)
+        if place.opens is not None and place.opens.parent is None:
+            fields = {**fields, **native_fields(source, event)}
         encoded = self.encoder.encode(fields)
         mark = blake2b(repr(place.path).encode() + encoded.payload, digest_size=16).digest()
         if mark in home.definitions:
@@ -268,6 +290,11 @@ class Recorder:
         if self._scopes is not None:
             self._scopes.after_fork_in_child()
         self.encoder.index.clear()
+
+
+def _marked(player: Player, event: NewEvent) -> NewEvent:
+    """Return the event, flagged if the player knows it from an earlier process."""
+    return structs.replace(event, flags=event.flags | FLAG_REPLAYED) if player.is_replayed(event) else event
 
 
 def get_parent() -> str | None:

@@ -16,15 +16,19 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from eventlog.capture.homes import Home, Homes
 from eventlog.capture.keys import stable_key
+from eventlog.capture.playing import claims, kickoff_of
 from eventlog.contents import Cache
-from eventlog.record import NewExecution
+from eventlog.record import NewExecution, join_path
 from eventlog.references import read_fact
+
+if TYPE_CHECKING:
+    from eventlog.capture.kickoffs import Kickoff
 
 SCOPES_MAX = 20_000
 """Scopes remembered per generation: open ones and recently closed ones."""
@@ -103,9 +107,12 @@ class Place(msgspec.Struct):
 class Scopes:
     """The call tree of this process, as far as one recorder sees it. Thread-safe."""
 
-    def __init__(self, homes: Homes, name_of: Callable[[str], str], hash_of: Callable[[Any], str]) -> None:
-        """``name_of`` cleans a text for use in a path; ``hash_of`` names inputs and tool arguments."""
-        self._homes, self._name_of, self._hash_of = homes, name_of, hash_of
+    def __init__(
+        self, homes: Homes, name_of: Callable[[str], str], hash_of: Callable[[Any], str],
+        asked_hash: Callable[[Kickoff], str],
+    ) -> None:  # fmt: skip
+        """``name_of`` cleans a text for use in a path; ``hash_of`` names a tool's arguments, ``asked_hash`` inputs."""
+        self._homes, self._name_of, self._hash_of, self._asked_hash = homes, name_of, hash_of, asked_hash
         self._known: Cache[str, Scope] = Cache(SCOPES_MAX)
         self._open: dict[str, Scope] = {}
         self._paused: Cache[str, Scope] = Cache(PAUSED_MAX)
@@ -156,9 +163,7 @@ class Scopes:
             return again.place
         outer = parent.execution if parent else None
         kind = self._execution_kind(source, event, outer)
-        label = self._label(source, event, kind, outer)
-        siblings = parent.children if parent else home.counters
-        ordinal = siblings[label] = siblings.get(label, -1) + 1
+        label, ordinal = self._take_place(source, event, kind, parent, home)
         scope = Scope(event, (*(parent.path if parent else ()), f"{label}#{ordinal}"), parent, home)
         place = Place(home, scope.path, opened=scope)
         if kind is not None:
@@ -172,6 +177,45 @@ class Scopes:
         scope.place = place
         self._open[event.event_id] = scope
         return place
+
+    def _take_place(
+        self, source: Any, event: Any, kind: str | None, parent: Scope | None, home: Home
+    ) -> tuple[str, int]:
+        """Return label and ordinal of a new scope: the claimed ones of a kickoff, or the next."""
+        siblings = parent.children if parent else home.counters
+        claim = claims.get() if kind is not None and parent is None else None
+        if claim is not None and claim.kind == kind and claim.home is home:
+            siblings[claim.label] = max(siblings.get(claim.label, -1), claim.ordinal)
+            return claim.label, claim.ordinal
+        label = self._label(source, event, kind, parent.execution if parent else None)
+        siblings[label] = siblings.get(label, -1) + 1
+        return label, siblings[label]
+
+    # -- places of what has not happened yet ----------------------------------------------------
+
+    def lane(self, event_id: str | None) -> str:
+        """Return the path of the scope an event opened; empty at the top."""
+        scope = self.scope(event_id)
+        return join_path(scope.path) if scope else ""
+
+    def next_path(self, event_id: str | None, label: str) -> str:
+        """Return the path that the next scope of that label below an event's scope will have."""
+        with self._lock:
+            scope = self.scope(event_id)
+            return f"{self.lane(event_id)}/{label}#{(scope.children.get(label, -1) if scope else -1) + 1}"
+
+    def skip(self, event_id: str | None, label: str) -> None:
+        """Count a scope that will not be opened: what it stands for is finished."""
+        with self._lock:
+            scope = self.scope(event_id)
+            if scope is not None:
+                scope.children[label] = scope.children.get(label, -1) + 1
+
+    def task_label(self, event_id: str | None, task: Any) -> str:
+        """Return the label of a task in the execution around an event's scope."""
+        scope = self.scope(event_id)
+        known = scope.execution.keys.get(str(read_fact(task, "id"))) if scope and scope.execution else None
+        return f"task[{_short(known or stable_key(task) or '?', 'task')}]"
 
     def _reopen(self, source: Any, event: Any, home: Home) -> Place | None:
         """Return the place of a flow that goes on after a pause: its own, counters and all."""
@@ -207,9 +251,14 @@ class Scopes:
             kind=kind,  # type: ignore[arg-type]
             name=self._name_of(self._execution_name(source, event, kind)),
             key=self._name_of(self._execution_key(source, event, kind)),
-            inputs_hash=self._hash_of(execution_inputs(event)),
+            inputs_hash=self._inputs_hash(source, event, kind),
             parent=outer.path if outer else None,
         )
+
+    def _inputs_hash(self, source: Any, event: Any, kind: str) -> str:
+        """Return the hash of what a kickoff was asked, before callbacks changed it."""
+        kickoff = kickoff_of(event.task if kind == "task" else source)
+        return self._asked_hash(kickoff) if kickoff is not None else self._hash_of(execution_inputs(event))
 
     def _execution_name(self, source: Any, event: Any, kind: str) -> str:
         """Return what a person calls the thing that runs."""
@@ -230,9 +279,8 @@ class Scopes:
     def _label(self, source: Any, event: Any, kind: str | None, outer: Execution | None) -> str:
         """Return the name of a scope, without its ordinal."""
         if kind is not None:
-            key = self._execution_key(source, event, kind)
-            label = f"{kind}:{_short(self._name_of(key), kind)}"
-            return f"{label}+{self._hash_of(execution_inputs(event))[:6]}" if _is_copy(kind, outer) else label
+            label = execution_label(kind, self._name_of(self._execution_key(source, event, kind)))
+            return f"{label}+{self._inputs_hash(source, event, kind)[:6]}" if _is_copy(kind, outer) else label
         name: str = event.type.removesuffix("_started")
         if name == "task":
             known = outer.keys.get(str(event.task_id)) if outer else None
@@ -341,6 +389,11 @@ def _task_keys(crew: Any) -> dict[str, str]:
     tasks = getattr(crew, "tasks", None)
     known = tasks if isinstance(tasks, (list, tuple)) else ()
     return {str(getattr(task, "id", "")): key for task in known if (key := stable_key(task))}
+
+
+def execution_label(kind: str, key: str) -> str:
+    """Return the label of a kickoff by the key of what is kicked off."""
+    return f"{kind}:{_short(key, kind)}"
 
 
 def execution_inputs(event: Any) -> Any:

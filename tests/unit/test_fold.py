@@ -510,13 +510,15 @@ def test_a_snapshot_of_the_parent_becomes_a_state_of_the_fork() -> None:
 
 
 def test_the_edits_of_a_fork_stand_where_the_recorded_values_stood() -> None:
-    """A task is meant by its key, name or id; what used it may have to run again."""
+    """A task is meant by its place; what used it has to run again, and its crew is unfinished."""
     history = finished_crew()
-    history.add("eventlog.fork_edited", CREW, inputs={"topic": "y"}, outputs={"name-a": "edited"}, reset=["b"])
+    outputs, reset = {f"{CREW}/task[a]#0": "edited"}, [f"{CREW}/task[b]#0", f"{CREW}/task[b]#7", "nonsense"]
+    history.add("eventlog.fork_edited", CREW, execution=CREW, inputs={"topic": "y"}, outputs=outputs, reset=reset)
     state = history.state()
 
     assert state.inputs == state.executions[0].inputs == {"topic": "y"}
     assert [(t.status, t.output) for t in state.tasks] == [("completed", "edited"), ("pending", None)]
+    assert (state.status, state.error, state.executions[0].status) == ("running", None, "running")
 
 
 @pytest.mark.parametrize(

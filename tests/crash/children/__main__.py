@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from tests.crash.children import crowds, deaths, forks, signals, timers
+from tests.crash.children import crowds, deaths, forks, leases, signals, timers
 
-MODULES = {module.__name__.rpartition(".")[2]: module for module in (crowds, deaths, forks, signals, timers)}
+MODULES = {module.__name__.rpartition(".")[2]: module for module in (crowds, deaths, forks, leases, signals, timers)}
 
 
 def main() -> None:

@@ -1,0 +1,73 @@
+"""Whether what runs now is what ran then: definitions are compared task by task. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from eventlog.replay.path import above, last_segment
+from eventlog.requests import normalise
+
+if TYPE_CHECKING:
+    from eventlog.resume.player import TapePlayer
+
+
+def calm(value: Any) -> bytes:
+    """Return a tree as bytes without what is new in every process."""
+    return normalise(json.dumps(value, sort_keys=True, default=str).encode("utf-8", "replace"))
+
+
+def execution_changed(player: TapePlayer, path: str, at: int | None = None) -> bool:
+    """Whether an execution is made of something else than at a seq; unknown is unchanged."""
+    recorded, live = player.tape.definition(path, at), player.live_definitions.get(path)
+    if recorded is None or live is None:
+        return False
+    return calm(player.tape.value(recorded.get("definition"))) != calm(live.get("definition"))
+
+
+def task_changed(player: TapePlayer, path: str, at: int) -> bool:
+    """Whether a task, or the agent that works on it, is defined otherwise than at a seq; unknown is unchanged."""
+    execution = above(path)
+    recorded, live = player.tape.definition(execution, at), player.live_definitions.get(execution)
+    if recorded is None or live is None:
+        return False
+    then, now = _parts(player.tape.value(recorded), path), _parts(live, path)
+    return then is not None and now is not None and calm(then) != calm(now)
+
+
+def _parts(definition: dict[str, Any], path: str) -> Any:
+    """Return a task's own definition and that of its agent; all agents where a manager chooses."""
+    key, _, ordinal = last_segment(path).removeprefix("task[").partition("]#")
+    content = definition.get("definition")
+    lines = definition.get("tasks")
+    if not isinstance(content, dict) or not isinstance(lines, list) or not ordinal.isdigit():
+        return None
+    places = [i for i, line in enumerate(lines) if str(line.get("key"))[:8] == key]
+    tasks, agents = content.get("tasks") or [], content.get("agents") or []
+    if int(ordinal) >= len(places) or places[int(ordinal)] >= len(tasks):
+        return None
+    task = tasks[places[int(ordinal)]]
+    worker = (task.get("agent") or {}).get("key")
+    keys = [line.get("key") for line in definition.get("agents") or []]
+    own = {k: v for k, v in task.items() if k not in ("agent", "context")}
+    return [own, [agent for agent, key in zip(agents, keys, strict=False) if worker in (None, key)]]
+
+
+def flow_methods_changed(player: TapePlayer, path: str) -> set[str]:
+    """Return the names of a flow's methods whose source is not what it was."""
+    recorded, live = player.tape.definition(path), player.live_definitions.get(path)
+    if recorded is None or live is None:
+        return set()
+    then, now = (_sources(player.tape.value(d.get("definition"))) for d in (recorded, live))
+    return {name for name, source in now.items() if name in then and then[name] != source}
+
+
+def _sources(content: Any) -> dict[str, str]:
+    """Return the hash of each method's source."""
+    sources = content.get("sources") if isinstance(content, dict) else None
+    return sources if isinstance(sources, dict) else {}
+
+
+def method_name(path: str) -> str:
+    """Return the name of the method that a path ends in."""
+    return last_segment(path).removeprefix("method[").partition("]#")[0]

@@ -1,0 +1,272 @@
+"""Decides what a kickoff at the top of a run means: a new execution, an unfinished or a finished one."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from crewai.flow.async_feedback import HumanFeedbackPending
+
+from eventlog.capture.definitions import definition_of_entity
+from eventlog.capture.keys import stable_key
+from eventlog.capture.playing import Claim, claims, playing, within
+from eventlog.capture.scopes import execution_label, in_for_each
+from eventlog.errors import EventLogError
+from eventlog.logger import Logger
+from eventlog.read import SEQ_MAX
+from eventlog.record import ExecutionInfo
+from eventlog.resume.definitions import execution_changed
+from eventlog.resume.edits import edits_of
+from eventlog.resume.identity import Wanted, find_execution, split
+from eventlog.resume.player import TapePlayer, Tally
+from eventlog.resume.policy import Policy
+from eventlog.resume.results import recorded_result
+from eventlog.resume.revive import UnrevivableError
+from eventlog.resume.tape import Tape, read_tape
+
+if TYPE_CHECKING:
+    from eventlog.capture.homes import Home
+    from eventlog.capture.kickoffs import Kickoff
+    from eventlog.capture.recorder import Recorder
+    from eventlog.lease import Lease
+    from eventlog.read import Reader
+    from eventlog.writer import Writer
+
+RESUMED = "eventlog.resumed"
+log = Logger(__name__)
+
+
+class RunDirector:
+    """Decides for one pass over a run: each recorded execution is taken once."""
+
+    def __init__(self, writer: Writer, policy: Policy, *, takeover: bool = False) -> None:
+        """``takeover``: take the run from a living process that has it."""
+        self._writer, self._policy, self._takeover = writer, policy, takeover
+        self._home: Home
+        self._reader: Reader
+        self._taken: set[str] = set()
+        self._lock = threading.RLock()
+        self.tally = Tally()
+        """What all kickoffs of this pass took from the tape and asked the world."""
+        self.paused: Kickoff | None = None
+        """The flow that waits for a person."""
+        self.feedback: str | None = None
+        """What that person says."""
+
+    def enter(self, home: Home, reader: Reader) -> None:
+        """Direct the kickoffs of this run and branch."""
+        self._home, self._reader = home, reader
+
+    # -- one kickoff --------------------------------------------------------------------------------
+
+    def direct(self, kickoff: Kickoff) -> Any:
+        """Return the result of the kickoff; for an asynchronous one an awaitable of it.
+
+        Raises:
+            RunBusyError: another process works on the run.
+            DivergedError: the code changed, and the policy says to stop.
+        """
+        return self._direct_later(kickoff) if kickoff.is_async else self._direct_now(kickoff)
+
+    def _direct_now(self, kickoff: Kickoff) -> Any:
+        """Direct a synchronous kickoff."""
+        part = _Part(self, kickoff)
+        try:
+            if part.is_finished():
+                return part.result
+            with within(claims, part.claim), within(playing, part.player):
+                part.begin()
+                return self._note_pause(kickoff, kickoff.call())
+        finally:
+            part.close()
+
+    async def _direct_later(self, kickoff: Kickoff) -> Any:
+        """Direct an asynchronous kickoff."""
+        part = _Part(self, kickoff)
+        try:
+            if part.is_finished():
+                return part.result
+            with within(claims, part.claim), within(playing, part.player):
+                part.begin()
+                return self._note_pause(kickoff, await kickoff.call())
+        finally:
+            part.close()
+
+    def _note_pause(self, kickoff: Kickoff, result: Any) -> Any:
+        """Remember a flow that waits for a person: ``run.resume(feedback=…)`` goes on with it."""
+        self.paused = kickoff if isinstance(result, HumanFeedbackPending) else None
+        return result
+
+    # -- places -------------------------------------------------------------------------------------
+
+    def take_place(self, kickoff: Kickoff) -> tuple[Claim, ExecutionInfo | None]:
+        """Return the place of a kickoff and, unless it is new, what is recorded there; nobody else gets it."""
+        recorder = self.recorder
+        label = execution_label(kickoff.kind, recorder.encoder.text(_key(kickoff)))
+        inputs = kickoff.hash_for(recorder)
+        label = f"{label}+{inputs[:6]}" if kickoff.kind == "crew" and in_for_each.get() else label
+        with self._lock, self._writer.active_lock:
+            recorded = self._reader.executions(self._branch)
+            taken = self._taken | self._writer.active_paths(self._home)
+            wanted = Wanted(kickoff.kind, label, inputs, _parts(kickoff.entity))
+            found = find_execution(wanted, recorded, taken, self._recorded_parts(recorded, kickoff.kind))
+            if found is not None:
+                label, ordinal = split(found.path)
+            else:
+                known = [split(e.path)[1] for e in recorded if e.parent is None and split(e.path)[0] == label]
+                ordinal = max([self._home.counters.get(label, -1), *known]) + 1
+                self._home.counters[label] = ordinal
+            path = f"/{label}#{ordinal}"
+            self._taken.add(path)
+            self._writer.active.add((self._home.run, self._home.branch, path))
+        return Claim(self._home, kickoff.kind, label, ordinal), found
+
+    def leave_place(self, path: str) -> None:
+        """Nothing runs at a place any more."""
+        with self._writer.active_lock:
+            self._writer.active.discard((self._home.run, self._home.branch, path))
+
+    def _recorded_parts(self, recorded: list[ExecutionInfo], kind: str) -> dict[str, frozenset[str]]:
+        """Return the keys of tasks and agents of recorded executions of a kind."""
+        if kind not in ("crew", "task", "agent"):
+            return {}
+        roots = {e.path for e in recorded if e.parent is None and e.kind == kind}
+        found: dict[str, frozenset[str]] = {}
+        for event in self._reader.stored(self._branch, types=["eventlog.definition"]):
+            if event.path in roots:
+                found[event.path] = _keys_of(msgspec.json.decode(event.payload))
+        return found
+
+    def open_tape(self, claim: Claim, found: ExecutionInfo | None) -> Tape:
+        """Return what is recorded of an execution."""
+        path = f"/{claim.label}#{claim.ordinal}"
+        if found is None:
+            return Tape(None, path)
+        return read_tape(self._reader, self._branch, path, found.started_seq - 1, SEQ_MAX)
+
+    @property
+    def recorder(self) -> Recorder:
+        """The recorder of this log."""
+        return self._writer.recorder
+
+    @property
+    def _branch(self) -> int:
+        """Row of the branch."""
+        return self._reader.branch_id(self._home.run, self._home.branch)
+
+    def take_lease(self) -> Lease:
+        """Return the right to work on the run.
+
+        Raises:
+            RunBusyError: another process has it.
+        """
+        return self._writer.take_lease(self._home.run, self._home.branch, takeover=self._takeover)
+
+    def player_for(self, kickoff: Kickoff, tape: Tape, lease: Lease) -> TapePlayer:
+        """Return the player of a kickoff; a fork's edits change what it is asked."""
+        edits = edits_of(tape.edits, tape.path)
+        player = TapePlayer(
+            self.recorder, tape, self._policy, kickoff.entity, lease=lease, edits=edits, feedback=self.feedback
+        )
+        if edits.inputs:
+            values = {k: player.revived(v, lenient=True) for k, v in edits.inputs.items()}
+            kickoff.replace("inputs", {**(kickoff.given.get("inputs") or {}), **values})
+        return player
+
+    def give_back(self, lease: Lease, tally: Tally) -> None:
+        """A kickoff is over."""
+        self._writer.give_back(lease)
+        with self._lock:
+            for name in tally.__struct_fields__:
+                setattr(self.tally, name, getattr(self.tally, name) + getattr(tally, name))
+
+
+class _Part:
+    """One kickoff while it is directed."""
+
+    def __init__(self, director: RunDirector, kickoff: Kickoff) -> None:
+        """Take lease and place and read the tape."""
+        self._director, self._kickoff = director, kickoff
+        self._lease = director.take_lease()
+        try:
+            self.claim, self._found = director.take_place(kickoff)
+            self.player = director.player_for(kickoff, director.open_tape(self.claim, self._found), self._lease)
+        except BaseException:
+            director.give_back(self._lease, Tally())
+            raise
+        self.result: Any = None
+
+    def is_finished(self) -> bool:
+        """Whether the result is on record and still holds; then it is here."""
+        player, found = self.player, self._found
+        if found is None or found.status != "completed" or player.tape.result is None:
+            return False
+        if player.edits.last_seq > player.tape.result[0] or player.edits.inputs:
+            return False
+        if self._is_changed():
+            return False
+        try:
+            self.result = recorded_result(player, self._kickoff)
+        except UnrevivableError as error:
+            log.warning("result_made_again", execution=player.tape.path, reason=str(error))
+            return False
+        return True
+
+    def _is_changed(self) -> bool:
+        """Whether the code was edited since; ``lenient`` does not mind."""
+        player, kickoff = self.player, self._kickoff
+        fields = definition_of_entity(kickoff.entity)
+        if fields is None or player.policy.on_change == "lenient":
+            return False
+        player.take_definition(player.tape.path, fields)
+        if not execution_changed(player, player.tape.path):
+            return False
+        player.changed(f"{player.tape.path}/definition")
+        return True
+
+    def begin(self) -> None:
+        """Say in the log that an earlier process's work is continued, and from where."""
+        tape = self.player.tape
+        if tape.is_empty:
+            return
+        fields = {
+            "execution": tape.path,
+            "on_change": self.player.policy.on_change,
+            "finished_tasks": len(tape.tasks),
+            "finished_methods": len(tape.methods),
+            "recorded_calls": sum(len(calls) for calls in tape.llm.values()),
+            "in_flight": [msgspec.to_builtins(use) for use in tape.open_tools()],
+        }
+        claim = self.claim
+        path = (f"{claim.label}#{claim.ordinal}",)
+        self.player.recorder.guarded(lambda r: r.append_at(claim.home, path, RESUMED, fields))
+        log.info("resuming", run=claim.home.run, execution=tape.path, finished_tasks=len(tape.tasks))
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._director.leave_place(self.player.tape.path)
+        self._director.give_back(self._lease, self.player.tally)
+
+
+def _key(kickoff: Kickoff) -> str:
+    """Return the key of what is kicked off.
+
+    Raises:
+        EventLogError: it is nothing that can be.
+    """
+    if kickoff.kind not in ("crew", "flow", "agent", "task"):
+        raise EventLogError(f"{type(kickoff.entity).__name__} is no crew, flow, agent or task")
+    return type(kickoff.entity).__qualname__ if kickoff.kind == "flow" else stable_key(kickoff.entity) or "unknown"
+
+
+def _parts(entity: Any) -> frozenset[str]:
+    """Return the keys of the tasks and agents something is made of."""
+    fields = definition_of_entity(entity)
+    return _keys_of(fields) if fields is not None else frozenset()
+
+
+def _keys_of(definition: dict[str, Any]) -> frozenset[str]:
+    """Return the keys of a definition's tasks, and the roles of its agents where it has none."""
+    tasks = {str(line.get("key")) for line in definition.get("tasks") or ()}
+    return frozenset(tasks or {str(line.get("role")) for line in definition.get("agents") or ()})

@@ -1,0 +1,234 @@
+"""Answers the boundaries of one execution from its tape, and decides when to go to the world."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from eventlog.capture.human import reviewed_output
+from eventlog.capture.playing import MISSING, Served, serving
+from eventlog.capture.recorder import Recorder
+from eventlog.codec import Request
+from eventlog.logger import Logger
+from eventlog.record import NewEvent, join_path
+from eventlog.replay.path import above
+from eventlog.resume import flows, models, tasks, tools
+from eventlog.resume.declared import declared_classes
+from eventlog.resume.definitions import flow_methods_changed, method_name
+from eventlog.resume.divergence import DivergedError, Divergence, RunTakenOverError, first_difference
+from eventlog.resume.edits import Edits
+from eventlog.resume.policy import Policy
+from eventlog.resume.revive import UnrevivableError, is_redacted, revive, revive_error
+from eventlog.resume.tape import Exchange, Tape, pick
+
+if TYPE_CHECKING:
+    from eventlog.lease import Lease
+
+log = Logger(__name__)
+
+
+class Tally(msgspec.Struct):
+    """What a kickoff took from the tape, and what it asked the world."""
+
+    llm_served: int = 0
+    """Model calls answered from the tape, those of kept tasks included."""
+    llm_live: int = 0
+    tools_served: int = 0
+    tools_live: int = 0
+    tasks_kept: int = 0
+    """Finished tasks that were not run again."""
+    methods_kept: int = 0
+
+
+class Answer:
+    """A recorded answer."""
+
+    def __init__(self, give: Callable[[], Any]) -> None:
+        """``give`` returns it, or raises what came back."""
+        self.give = give
+
+
+class TapePlayer:
+    """The player of one execution. Thread-safe: parallel lanes ask at the same time."""
+
+    def __init__(
+        self, recorder: Recorder, tape: Tape, policy: Policy, entity: Any, *,
+        lease: Lease | None = None, edits: Edits | None = None, feedback: str | None = None,
+    ) -> None:  # fmt: skip
+        """``entity`` declares the classes that results are made of; ``feedback`` answers a flow that waits for it."""
+        self.recorder, self.tape, self.policy, self.entity = recorder, tape, policy, entity
+        self.lease, self.edits, self.feedback = lease, edits or Edits(), feedback
+        self.tally = Tally()
+        self.divergences: list[Divergence] = []
+        self.live_definitions: dict[str, dict[str, Any]] = {}
+        """Path of an execution → what it is made of now."""
+        self.identified: set[str] = set()
+        """Paths of flows that have their old id again."""
+        self._reruns: dict[str, int | None] = {}
+        self.lock = threading.RLock()
+        self.classes = declared_classes(entity)
+
+    # -- every boundary ---------------------------------------------------------------------------
+
+    def go_live(self) -> None:
+        """Ask before the world is touched: whoever lost the run stops here.
+
+        Raises:
+            RunTakenOverError: another process has the run.
+        """
+        if self.lease is not None and self.lease.is_lost:
+            raise RunTakenOverError(self.lease.run, self.lease.epoch)
+
+    def diverged(self, divergence: Divergence) -> None:
+        """Take note of a difference; under ``strict`` it ends the kickoff.
+
+        Raises:
+            DivergedError: the policy says to stop.
+        """
+        self.divergences.append(divergence)
+        log.warning("diverged", where=divergence.where, at=divergence.at, what=divergence.what)
+        if self.policy.on_change == "strict":
+            raise DivergedError(divergence)
+
+    def changed(self, path: str) -> None:
+        """Take note that a finished task is defined otherwise now; under ``strict`` that ends the kickoff.
+
+        Raises:
+            DivergedError: the policy says to stop.
+        """
+        execution = above(path)
+        then, now = self.tape.definition(execution), self.live_definitions.get(execution, {})
+        old = self.tape.value(then.get("definition")) if then is not None else None
+        self.diverged(self.difference(path, "definition", old, now.get("definition")))
+
+    def revived(self, tree: Any, *, lenient: bool = False) -> Any:
+        """Return the value of a recorded tree.
+
+        Raises:
+            UnrevivableError: it cannot be made again, or redaction took something from it.
+        """
+        whole = self.tape.value(tree)
+        if is_redacted(whole):
+            raise UnrevivableError("redaction changed it")
+        return revive(whole, self.classes, lenient=lenient)
+
+    def first_rerun(self, flow: str) -> int | None:
+        """Return the seq at which the first method of a flow began that has to run again; what came later may too."""
+        if flow not in self._reruns:
+            edited = [m.seq for p, m in self.tape.methods.items() if above(p) == flow and self.edits.below(p)]
+            code = flow_methods_changed(self, flow)
+            edited += [m.seq for p, m in self.tape.methods.items() if above(p) == flow and method_name(p) in code]
+            self._reruns[flow] = min(edited, default=None)
+        return self._reruns[flow]
+
+    def record_feedback(self, lane: str, given: dict[str, Any], text: str) -> None:
+        """Put feedback that was given after a pause on record, as if a person had answered then."""
+        fields = {"kind": "human_feedback", "message": getattr(given.get("context"), "message", given.get("message"))}
+        fields |= {"answer": {"text": text}, "output": reviewed_output(given)}
+        self.recorder.guarded(lambda r: r.append_numbered("eventlog.human_exchange", fields))
+
+    def take_definition(self, path: str, fields: dict[str, Any]) -> None:
+        """Take down what an execution is made of as it starts, before inputs are filled in."""
+        content = fields["definition"].value
+        self.live_definitions[path] = {
+            "agents": fields.get("agents"), "tasks": fields.get("tasks"), "definition": self.encoded(content)
+        }  # fmt: skip
+
+    def is_replayed(self, event: NewEvent) -> bool:
+        """Whether an event repeats one that is on record."""
+        if serving.get():
+            return True
+        if not self.tape.marks:
+            return False
+        with self.lock:
+            return self.tape.marks.take(join_path(event.path), event.type, event.payload)
+
+    # -- boundaries -------------------------------------------------------------------------------
+
+    def llm(self, lane: str, name: str, request: Request, llm: Any, given: dict[str, Any]) -> Any:
+        """Return the recorded response to a request; ``MISSING`` when the model has to be asked."""
+        return models.respond(self, lane, name, request, llm, given)
+
+    def count(self, lane: str) -> Any:
+        """Return the next recorded token count."""
+        with self.lock:
+            known = self.tape.counts.get(lane)
+            if known:
+                return known.popleft()
+        self.go_live()
+        return MISSING
+
+    def tool(self, lane: str, tool: Any, given: dict[str, Any]) -> Served | None:
+        """Return what a tool returned."""
+        return tools.result(self, lane, tool, given)
+
+    def human(self, lane: str, kind: str, message: Any, given: dict[str, Any]) -> Served | None:
+        """Return what a person answered; a flow that waits for feedback goes on waiting, or gets it now."""
+        with self.lock:
+            exchange = pick(
+                self.tape.human.get(lane, ()),
+                lambda e: e.fields.get("kind") == kind and self.tape.value(e.fields.get("message")) == message,
+            )
+        if exchange is not None and not exchange.failed:
+            return self._given(exchange, exchange.fields.get("answer"), "text", lane, "human")
+        if kind == "human_feedback" and lane in self.tape.paused:
+            return flows.feedback(self, lane, given)
+        self.go_live()
+        return None
+
+    def memory(self, lane: str, operation: str, given: dict[str, Any]) -> Served | None:
+        """Return what the memory answered."""
+        with self.lock:
+            exchange = pick(
+                self.tape.memory.get(lane, ()), lambda e: e.fields.get("operation") == operation and not e.failed
+            )
+        if exchange is not None:
+            return self._given(exchange, exchange.fields.get("result"), "value", lane, "memory")
+        self.go_live()
+        return None
+
+    def task(self, parent: str | None, task: Any, agent: Any, context: Any) -> Any:
+        """Return the output of a finished task; ``MISSING`` when it has to run."""
+        return tasks.output(self, parent, task, agent, context)
+
+    def condition(self, parent: str | None, task: Any) -> bool | None:
+        """Return whether a conditional task ran."""
+        return tasks.condition(self, parent, task)
+
+    def method(self, lane: str, flow: Any) -> Any:
+        """Return the result of a finished method; ``MISSING`` when it has to run."""
+        return flows.result(self, lane, flow)
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    def _given(self, exchange: Exchange, box: Any, key: str, lane: str, what: str) -> Served | None:
+        """Return the answer of an exchange, unless it cannot be made again."""
+        tree = box.get(key) if isinstance(box, dict) else None
+        try:
+            value = self.revived(tree)
+        except UnrevivableError as error:
+            log.warning("not_served", what=what, where=lane, reason=str(error))
+            self.go_live()
+            return None
+        return Answer(lambda: value)
+
+    def error_of(self, exchange: Exchange) -> Served:
+        """Return the recorded error of an exchange as an answer that raises it."""
+        error = revive_error(self.tape.value(exchange.fields.get("error")))
+
+        def give() -> Any:
+            raise error
+
+        return Answer(give)
+
+    def encoded(self, value: Any) -> Any:
+        """Return the tree of a live value as it would be recorded, references filled in."""
+        return msgspec.json.decode(msgspec.json.encode(self.recorder.encoder.inline(value)))
+
+    def difference(self, lane: str, what: str, expected: Any, actual: Any) -> Divergence:
+        """Return the first difference of two trees as a divergence."""
+        at, old, new = first_difference(expected, actual) or ("", expected, actual)
+        return Divergence(lane, what, at, old, new)

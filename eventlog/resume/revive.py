@@ -1,0 +1,154 @@
+"""Make Python values of stored trees, exactly or not at all. Pure.
+
+Classes come from the caller, who found them in the user's live objects: a name in the file is
+a key into that table and nothing more. What cannot be made again (a live object, a class that
+is not declared) raises ``UnrevivableError``; with ``lenient`` a model of a class that nobody
+declared becomes the dict of its fields.
+"""
+
+from __future__ import annotations
+
+import base64
+import builtins
+import datetime
+import decimal
+import enum
+import pathlib
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from eventlog.errors import EventLogError
+
+MARKER = "[redacted:"
+"""How the text begins that stands for a secret."""
+
+Classes = Mapping[str, type]
+"""``module:Qualname`` → class."""
+
+
+class UnrevivableError(EventLogError):
+    """A stored value cannot be made again in this process."""
+
+    hint = "it is made anew by running the code that made it"
+
+
+class RecordedError(Exception):
+    """Stands for a recorded exception whose class only its own process knew; same message."""
+
+
+ERRORS = {name: cls for name, cls in vars(builtins).items() if isinstance(cls, type) and issubclass(cls, Exception)}
+"""Exceptions that are raised again as what they were."""
+
+
+def revive(tree: Any, classes: Classes, *, lenient: bool = False) -> Any:
+    """Return the value a tree stands for.
+
+    Raises:
+        UnrevivableError: a part of it cannot be made again.
+    """
+    if isinstance(tree, list):
+        return [revive(item, classes, lenient=lenient) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    tag = next(iter(tree), "")
+    if not tag.startswith("$"):
+        return {key: revive(value, classes, lenient=lenient) for key, value in tree.items()}
+    return _tagged(tag, tree, classes, lenient=lenient)
+
+
+def _tagged(tag: str, tree: dict[str, Any], classes: Classes, *, lenient: bool) -> Any:
+    """Return the value of a tag."""
+    try:
+        if tag in _SIMPLE:
+            return _SIMPLE[tag](tree[tag])
+        if tag in _NESTED:
+            return _NESTED[tag](tree[tag], lambda inner: revive(inner, classes, lenient=lenient))
+        if tag in ("$model", "$dataclass"):
+            fields = {k: revive(v, classes, lenient=lenient) for k, v in tree["fields"].items()}
+            return _instance(tree[tag], fields, classes, lenient=lenient)
+        if tag == "$enum":
+            return _member(tree, classes, lenient=lenient)
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        raise UnrevivableError(f"{tag} {str(tree)[:80]}: {error}") from error
+    raise UnrevivableError(f"{tag} {str(tree.get(tag))[:80]} stands for something that was alive")
+
+
+def _instance(name: str, fields: dict[str, Any], classes: Classes, *, lenient: bool) -> Any:
+    """Return an object of a declared class, or its fields."""
+    cls = classes.get(name)
+    if cls is None:
+        if lenient:
+            return fields
+        raise UnrevivableError(f"no declared class is called {name}")
+    return cls.model_validate(fields) if issubclass(cls, BaseModel) else cls(**fields)
+
+
+def _member(tree: dict[str, Any], classes: Classes, *, lenient: bool) -> Any:
+    """Return a member of a declared enumeration, or its value."""
+    cls, value = classes.get(tree["$enum"]), revive(tree.get("v"), classes, lenient=lenient)
+    if cls is not None and issubclass(cls, enum.Enum):
+        return cls(value)
+    if lenient:
+        return value
+    raise UnrevivableError(f"no declared enumeration is called {tree['$enum']}")
+
+
+def revive_error(tree: Any) -> Exception:
+    """Return an exception with the recorded message: of the same class where that is one of Python's."""
+    if not isinstance(tree, dict) or "$error" not in tree:
+        return RecordedError(str(tree))
+    module, _, name = str(tree["$error"]).partition(":")
+    message = tree.get("msg", "")
+    cls = ERRORS.get(name) if module == "builtins" else None
+    if cls is not None:
+        try:
+            error = cls(*tree.get("args", ()))
+        except Exception:
+            error = cls(message)
+        if str(error) == message:
+            return error
+    return RecordedError(message)
+
+
+def is_redacted(tree: Any) -> bool:
+    """Whether a marker of redaction stands somewhere in a tree."""
+    work = [tree]
+    while work:
+        node = work.pop()
+        if isinstance(node, str):
+            if MARKER in node:
+                return True
+        elif isinstance(node, dict):
+            work.extend(node)
+            work.extend(node.values())
+        elif isinstance(node, list):
+            work.extend(node)
+    return False
+
+
+def _text(data: str) -> str:
+    """Return a text that is not quite Unicode."""
+    return base64.b64decode(data).decode("utf-8", "surrogatepass")
+
+
+_SIMPLE: dict[str, Callable[[Any], Any]] = {
+    "$float": float,
+    "$int": lambda text: int(text, 0),
+    "$str": _text,
+    "$bytes": base64.b64decode,
+    "$datetime": datetime.datetime.fromisoformat,
+    "$date": datetime.date.fromisoformat,
+    "$time": datetime.time.fromisoformat,
+    "$timedelta": lambda seconds: datetime.timedelta(seconds=seconds),
+    "$uuid": uuid.UUID,
+    "$path": pathlib.PurePath,
+    "$decimal": decimal.Decimal,
+}
+_NESTED: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
+    "$tuple": lambda items, value: tuple(value(item) for item in items),
+    "$set": lambda items, value: {value(item) for item in items},
+    "$map": lambda pairs, value: {value(k): value(v) for k, v in pairs},
+}

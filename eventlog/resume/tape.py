@@ -1,0 +1,322 @@
+"""What the log holds of one execution: its exchanges, finished tasks and methods, and what was under way.
+
+Everything is filed under the logical path of the scope it happened in (its *lane*), which is
+the same in every process. Large values stay references until they are needed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from eventlog.read import Reader, decode_payload
+from eventlog.record import FLAG_REPLAYED, StoredEvent
+from eventlog.replay.event_types import ENDS
+from eventlog.replay.path import above
+from eventlog.resume.marks import Marks
+from eventlog.resume.revive import is_redacted
+from eventlog.values import resolve
+
+
+class Exchange(msgspec.Struct):
+    """One recorded request and what came of it."""
+
+    seq: int
+    lane: str
+    fields: dict[str, Any]
+    """The payload, references unresolved."""
+    started: dict[str, Any] | None = None
+    """Of a model call: the payload of its ``llm_call_started``."""
+    completed: dict[str, Any] | None = None
+    """Of a model call: the payload of its ``llm_call_completed``."""
+    chunks: list[tuple[str, dict[str, Any]]] = []
+    """Of a model call that streamed: type and payload of each piece."""
+    role: str | None = None
+    """Of a model call: the role of the agent that asked."""
+    is_served: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether an error came back."""
+        return self.fields.get("error") is not None
+
+
+class Finished(msgspec.Struct):
+    """A task or method that came to its end."""
+
+    seq: int
+    path: str
+    started: dict[str, Any]
+    ended: dict[str, Any]
+
+
+class OpenTool(msgspec.Struct):
+    """A use of a tool that was under way when the process ended."""
+
+    path: str
+    tool: str
+    args: Any
+
+
+class Tape:
+    """The record of the execution at ``path``, up to a cursor."""
+
+    def __init__(self, reader: Reader | None, path: str, cursor: int = 0) -> None:
+        """``reader`` resolves references; none for an execution that has not happened yet."""
+        self._reader, self.path, self.cursor = reader, path, cursor
+        self.llm: dict[str, list[Exchange]] = defaultdict(list)
+        self.counts: dict[str, deque[int]] = defaultdict(deque)
+        self.tools: dict[str, list[Exchange]] = defaultdict(list)
+        self.human: dict[str, list[Exchange]] = defaultdict(list)
+        self.memory: dict[str, list[Exchange]] = defaultdict(list)
+        self.tasks: dict[str, Finished] = {}
+        self.methods: dict[str, Finished] = {}
+        self.skipped: dict[str, int] = defaultdict(int)
+        """Execution path + task key → how often the task was skipped."""
+        self.started: dict[str, StoredEvent] = {}
+        """Path → the event that opened the newest scope there."""
+        self.tool_ends: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.busy_tools: set[str] = set()
+        """Paths of uses of tools that asked models themselves."""
+        self.definitions: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+        self.edits: list[tuple[int, dict[str, Any]]] = []
+        self.result: tuple[int, dict[str, Any]] | None = None
+        self.last_state: Any = None
+        """The state a flow ended with."""
+        self.paused: set[str] = set()
+        self.marks = Marks()
+
+    # -- reading what is on it ------------------------------------------------------------------
+
+    def value(self, tree: Any) -> Any:
+        """Return a tree with every reference filled in."""
+        return tree if self._reader is None else resolve(tree, self._reader.content)
+
+    def below(self, path: str, kind: dict[str, list[Exchange]]) -> Iterator[Exchange]:
+        """Yield the exchanges of one kind that happened in a scope and below it."""
+        for lane, exchanges in kind.items():
+            if lane == path or lane.startswith(path + "/"):
+                yield from exchanges
+
+    def was_open(self, path: str) -> bool:
+        """Whether a tool's scope was opened and never came to an end."""
+        return path in self.started and not self.tool_ends[path]
+
+    def open_tools(self) -> list[OpenTool]:
+        """Return the uses of tools that began and did not end."""
+        found = []
+        for path, event in self.started.items():
+            answered = any(not exchange.failed for exchange in self.tools[path])
+            if event.type == "tool_usage_started" and not self.tool_ends[path] and not answered:
+                fields = decode_payload(event.payload)
+                found.append(OpenTool(path, str(fields.get("tool_name")), self.value(fields.get("tool_args"))))
+        return found
+
+    def arguments(self, path: str) -> tuple[str, Any] | None:
+        """Return name and arguments of the use of a tool at ``path``, as CrewAI's events name them."""
+        event = self.started.get(path)
+        if event is None or event.type != "tool_usage_started":
+            return None
+        fields = decode_payload(event.payload)
+        return str(fields.get("tool_name")), fields.get("tool_args")
+
+    def first_method(self, path: str) -> dict[str, Any] | None:
+        """Return the payload of the first method that a flow started."""
+        found = [e for p, e in self.started.items() if e.type == "method_execution_started" and above(p) == path]
+        return decode_payload(found[0].payload) if found else None
+
+    def definition(self, path: str, at: int | None = None) -> dict[str, Any] | None:
+        """Return the payload of the newest definition of an execution, or of the one that held at a seq."""
+        known = [payload for seq, payload in self.definitions[path] if at is None or seq < at]
+        return known[-1] if known else None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is on it."""
+        return not self.started
+
+
+def read_tape(reader: Reader, branch: int, path: str, after: int, to: int) -> Tape:
+    """Return the tape of the execution at ``path``: the events of a lineage after one seq, up to another."""
+    tape = Tape(reader, path, to)
+    work = _Recording(tape)
+    for event in reader.stored(branch, after, to):
+        if event.type == "eventlog.fork_edited":
+            tape.edits.append((event.seq, decode_payload(event.payload)))
+        elif event.path == path or event.path.startswith(path + "/"):
+            work.add(event)
+    work.finish()
+    return tape
+
+
+class _Recording:
+    """A tape while events are put on it."""
+
+    def __init__(self, tape: Tape) -> None:
+        """Calls of models are put together from up to three events."""
+        self._tape = tape
+        self._by_id: dict[str, tuple[StoredEvent, dict[str, Any]]] = {}
+        self._calls: dict[str, dict[str, Any]] = {}
+        """CrewAI's id of a call → payload of its start."""
+        self._chunks: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
+        self._orphans: dict[str, tuple[StoredEvent, dict[str, Any]]] = {}
+        self._method_starts: dict[str, dict[str, Any]] = {}
+
+    def add(self, event: StoredEvent) -> None:
+        """Put one event on the tape. What a resumed kickoff only said again is left out."""
+        if event.flags & FLAG_REPLAYED:
+            return
+        if not event.type.startswith("eventlog.") or event.type == "eventlog.flow_state":
+            self._tape.marks.add(event.path, event.type, event.payload)
+        step = _STEPS.get(event.type)
+        if step is not None:
+            step(self, event, decode_payload(event.payload))
+        elif event.type in ENDS and event.type.startswith("tool_usage"):
+            self._tape.tool_ends[event.path].append(decode_payload(event.payload))
+        elif event.type.endswith("_started"):
+            self._tape.started[event.path] = event
+
+    def finish(self) -> None:
+        """Calls whose process died before it stored the exchange are on the tape as well."""
+        for event, completed in self._orphans.values():
+            fields = {"completed": event.event_id, "request": None, "model": completed.get("model")}
+            self._call(event.seq, fields, above(event.path), (event, completed))
+        _drop_last_failures(self._tape)
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def llm_started(self, event: StoredEvent, payload: dict[str, Any]) -> None:
+        """A model is asked."""
+        self._tape.started[event.path] = event
+        self._calls[str(payload.get("call_id"))] = payload
+
+    def llm_completed(self, event: StoredEvent, payload: dict[str, Any]) -> None:
+        """A model answered; its exchange follows unless the process dies now."""
+        self._by_id[event.event_id] = (event, payload)
+        self._orphans[event.event_id] = (event, payload)
+
+    def llm_chunk(self, event: StoredEvent, payload: dict[str, Any]) -> None:
+        """A model says a piece of its answer."""
+        self._chunks[str(payload.get("call_id"))].append((event.type, payload))
+
+    def llm_exchange(self, event: StoredEvent, payload: dict[str, Any]) -> None:
+        """A model call is over."""
+        self._orphans.pop(str(payload.get("completed")), None)
+        self._call(event.seq, payload, event.path, self._by_id.get(str(payload.get("completed"))))
+
+    def _call(
+        self, seq: int, fields: dict[str, Any], lane: str, end: tuple[StoredEvent, dict[str, Any]] | None
+    ) -> None:
+        """File a model call."""
+        role, completed = (end[0].agent_role, end[1]) if end is not None else (None, None)
+        call = str((completed or {}).get("call_id"))
+        started, chunks = self._calls.get(call), self._chunks.pop(call, [])
+        self._tape.llm[lane].append(Exchange(seq, lane, fields, started, completed, chunks, role))
+        labels = lane.split("/")
+        self._tape.busy_tools |= {"/".join(labels[: i + 1]) for i, x in enumerate(labels) if x.startswith("tool[")}
+
+    def exchange(self, event: StoredEvent, payload: dict[str, Any]) -> None:
+        """A tool, a person or the memory answered."""
+        kinds = {"tool": self._tape.tools, "human": self._tape.human, "memory": self._tape.memory}
+        kind = kinds[event.type.removeprefix("eventlog.").removesuffix("_exchange")]
+        kind[event.path].append(Exchange(event.seq, event.path, payload))
+
+    def token_count(self, event: StoredEvent, payload: dict[str, Any]) -> None:
+        """Tokens were counted."""
+        if type(payload.get("tokens")) is int:
+            self._tape.counts[event.path].append(payload["tokens"])
+
+    def task_completed(self, event: StoredEvent, payload: dict[str, Any]) -> None:
+        """A task has its output."""
+        start = self._tape.started.get(event.path)
+        started = decode_payload(start.payload) if start is not None else {}
+        self._tape.tasks[event.path] = Finished(event.seq, event.path, started, payload)
+
+    def task_skipped(self, event: StoredEvent, payload: dict[str, Any]) -> None:
+        """A conditional task was not needed."""
+        self._tape.skipped[f"{event.path}|{payload.get('key')}"] += 1
+
+    def method_started(self, event: StoredEvent, payload: dict[str, Any]) -> None:
+        """A method begins."""
+        self._tape.started[event.path] = event
+        self._method_starts[event.path] = payload
+
+    def method_finished(self, event: StoredEvent, payload: dict[str, Any]) -> None:
+        """A method returned."""
+        started = self._method_starts.get(event.path, {})
+        self._tape.methods[event.path] = Finished(event.seq, event.path, started, payload)
+        self._tape.paused.discard(event.path)
+
+    def method_paused(self, event: StoredEvent, _payload: dict[str, Any]) -> None:
+        """A method waits for a person."""
+        self._tape.paused.add(event.path)
+
+    def definition(self, event: StoredEvent, payload: dict[str, Any]) -> None:
+        """What an execution is made of."""
+        self._tape.definitions[event.path].append((event.seq, payload))
+
+    def result(self, event: StoredEvent, payload: dict[str, Any]) -> None:
+        """The kickoff returned."""
+        if event.path == self._tape.path:
+            self._tape.result = (event.seq, payload)
+
+    def flow_finished(self, event: StoredEvent, payload: dict[str, Any]) -> None:
+        """A flow ended."""
+        if event.path == self._tape.path:
+            self._tape.last_state = payload.get("state")
+
+
+def _drop_last_failures(tape: Tape) -> None:
+    """Take failed model calls off that nothing good came after: what failed last is tried again."""
+    for lane, exchanges in tape.llm.items():
+        unit = _unit(lane)
+        good = max((e.seq for e in tape.below(unit, tape.llm) if not e.failed), default=0)
+        tape.llm[lane] = [e for e in exchanges if not e.failed or e.seq < good]
+
+
+def _unit(lane: str) -> str:
+    """Return the task, method or execution that a lane belongs to: within it a failed call may have been repeated."""
+    labels = lane.split("/")
+    for end in range(len(labels), 1, -1):
+        if labels[end - 1].startswith(("task[", "task:", "method[", "agent:")):
+            return "/".join(labels[:end])
+    return "/".join(labels[:2])
+
+
+def pick(exchanges: Iterable[Exchange], matches: Callable[[Exchange], bool]) -> Exchange | None:
+    """Return the first exchange that has not been served and matches, and take it off."""
+    for exchange in exchanges:
+        if not exchange.is_served and matches(exchange):
+            exchange.is_served = True
+            return exchange
+    return None
+
+
+def is_servable(tape: Tape, tree: Any) -> bool:
+    """Whether a recorded value is what it was: redaction took nothing from it."""
+    return not is_redacted(tape.value(tree))
+
+
+_Step = Callable[[_Recording, StoredEvent, dict[str, Any]], None]
+_STEPS: dict[str, _Step] = {
+    "llm_call_started": _Recording.llm_started,
+    "llm_call_completed": _Recording.llm_completed,
+    "llm_stream_chunk": _Recording.llm_chunk,
+    "llm_thinking_chunk": _Recording.llm_chunk,
+    "eventlog.llm_exchange": _Recording.llm_exchange,
+    "eventlog.token_count": _Recording.token_count,
+    "eventlog.tool_exchange": _Recording.exchange,
+    "eventlog.human_exchange": _Recording.exchange,
+    "eventlog.memory_exchange": _Recording.exchange,
+    "eventlog.task_skipped": _Recording.task_skipped,
+    "eventlog.definition": _Recording.definition,
+    "eventlog.execution_result": _Recording.result,
+    "flow_finished": _Recording.flow_finished,
+    "task_completed": _Recording.task_completed,
+    "method_execution_started": _Recording.method_started,
+    "method_execution_finished": _Recording.method_finished,
+    "method_execution_paused": _Recording.method_paused,
+}

@@ -1,0 +1,47 @@
+"""The tokens of calls that are not made again, added to the sums of the models that made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from crewai.llms.base_llm import BaseLLM
+
+from eventlog.references import kind_of
+from eventlog.resume.models import count_tokens, usage_of
+
+if TYPE_CHECKING:
+    from eventlog.resume.player import TapePlayer
+
+
+def account(player: TapePlayer, path: str, entity: Any, *, before: int | None = None, agent: Any = None) -> int:
+    """Count the recorded model calls in a scope and below as made, and return how many they are.
+
+    They are added to the model of the agent that asked, by its role; else to that of ``agent``.
+    """
+    with player.lock:
+        calls = [e for e in player.tape.below(path, player.tape.llm) if not e.is_served]
+        calls = [e for e in calls if before is None or e.seq < before]
+        for exchange in calls:
+            exchange.is_served = True
+        counted = [e for e in calls if not e.failed]
+        player.tally.llm_served += len(counted)
+    models = {str(a.role).strip(): a.llm for a in _agents(entity) if isinstance(a.llm, BaseLLM)}
+    fallback = getattr(agent, "llm", None)
+    for exchange in counted:
+        llm = models.get(str(exchange.role).strip(), fallback)
+        if isinstance(llm, BaseLLM):
+            count_tokens(llm, usage_of(exchange))
+    return len(counted)
+
+
+def _agents(entity: Any) -> Iterator[Any]:
+    """Yield the agents of a crew, task or agent."""
+    kind = kind_of(entity)
+    if kind == "agent":
+        yield entity
+    elif kind == "crew":
+        yield from entity.agents
+        yield from (a for a in [getattr(entity, "manager_agent", None)] if a is not None)
+    elif kind == "task" and entity.agent is not None:
+        yield entity.agent
