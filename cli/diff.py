@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 
+from eventlog.cli.diff_page import counts, side_by_side, task_pairs
 from eventlog.cli.opening import Place, parse_place, reading
 from eventlog.cli.options import Settings, examples, shared_options
 from eventlog.cli.output import Block, Facts, Table, show_json, show_page
@@ -14,6 +15,7 @@ from eventlog.cli.text import count_of, one_line
 from eventlog.log import Log
 from eventlog.record import StoredEvent
 from eventlog.replay.diff import Difference, EventDifference, diff_states, first_difference
+from eventlog.replay.state import RunState
 
 DIFFERENT = 3
 DIFFERENCES_SHOWN = 40
@@ -23,7 +25,8 @@ DIFFERENCES_SHOWN = 40
     epilog=examples(
         "eventlog diff monday tuesday",
         "eventlog diff nightly@40 nightly@80",
-        "eventlog diff nightly/main@latest nightly/cheaper@latest",
+        "eventlog diff nightly nightly/cheaper",
+        "eventlog diff nightly/main@80 nightly/cheaper@latest",
         "eventlog diff 3f2a91c0 7be410aa --state",
     )
 )
@@ -34,20 +37,28 @@ DIFFERENCES_SHOWN = 40
 def diff(settings: Settings, left: str, right: str, state_only: bool) -> int:
     """Compare two places in the log: the events up to them, and the states there.
 
-    A and B are RUN, RUN@CURSOR, RUN/BRANCH@CURSOR, or a bare event id or seq. Ids, times and
-    durations do not count. Exit code 0: equal; 3: different.
+    A and B are RUN, RUN@CURSOR, RUN/BRANCH, RUN/BRANCH@CURSOR, or a bare event id or seq. Shown
+    are the first event that differs, tasks, outputs and tokens side by side, and every difference
+    of the states. Ids, times and durations do not count. Exit code 0: equal; 3: different.
     """
     with reading(settings) as log:
         places = parse_place(log, left), parse_place(log, right)
-        states = [log.state(p.run, branch=p.branch, to=p.seq) for p in places]
+        states = _state(log, places[0]), _state(log, places[1])
         found = diff_states(*states)
         events = None if state_only else first_difference(*(_events(log, place) for place in places))
     different = bool(found) or events is not None
     if settings.as_json:
-        show_json(_as_json(places, found, events, different=different))
+        document = _as_json(places, found, events, different=different)
+        numbers = {name: {"left": a, "right": b} for name, a, b in counts(*states)}
+        show_json({**document, "tasks": task_pairs(*states), "counts": numbers})
     else:
-        show_page(_page(places, found, events, state_only=state_only))
+        show_page(_page(places, states, found, events, state_only=state_only))
     return DIFFERENT if different else 0
+
+
+def _state(log: Log, place: Place) -> RunState:
+    """Return the state at a place."""
+    return log.state(place.run, branch=place.branch, to=place.seq)
 
 
 def _events(log: Log, place: Place) -> Any:
@@ -61,8 +72,9 @@ def _named(place: Place) -> str:
 
 
 def _page(
-    places: tuple[Place, Place], found: list[Difference], events: EventDifference | None, *, state_only: bool
-) -> list[Block]:
+    places: tuple[Place, Place], states: tuple[RunState, RunState], found: list[Difference],
+    events: EventDifference | None, *, state_only: bool,
+) -> list[Block]:  # fmt: skip
     """Return the page for people."""
     word = "different" if found or events else "equal"
     alike = "(not compared)" if state_only else "different" if events else "equal"
@@ -73,7 +85,8 @@ def _page(
     rows = _rows(found)
     if len(found) > DIFFERENCES_SHOWN:
         rows.append(("", f"… {len(found) - DIFFERENCES_SHOWN} more: --json shows all", "", ""))
-    return [Facts(summary), *_first(events), Table("state", ("change", "where", "A", "B"), rows)]
+    sides = side_by_side(*states) if found or events else []
+    return [Facts(summary), *_first(events), *sides, Table("state", ("change", "where", "A", "B"), rows)]
 
 
 def _first(events: EventDifference | None) -> list[Block]:

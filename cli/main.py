@@ -31,6 +31,8 @@ COMMANDS = {
     "show": "show:show",
     "replay": "replay:replay",
     "diff": "diff:diff",
+    "branches": "branches:branches",
+    "fork": "fork:fork",
     "stats": "stats:stats",
     "doctor": "doctor:doctor",
     "export": "transfer:export_events",

@@ -9,7 +9,7 @@ import msgspec
 
 from eventlog.cli.options import Settings
 from eventlog.cursors import Cursor, find_event
-from eventlog.errors import CursorNotFoundError, NotFoundError, RunNotFoundError
+from eventlog.errors import BranchNotFoundError, CursorNotFoundError, NotFoundError, RunNotFoundError
 from eventlog.log import Log, open_log
 from eventlog.read import SEQ_MAX, Reader
 from eventlog.record import MAIN_BRANCH
@@ -19,7 +19,9 @@ class PlaceNotFoundError(NotFoundError):
     """Neither a run nor an event has that name."""
 
     what = "run or event"
-    hint = "write RUN, RUN@CURSOR, RUN/BRANCH@CURSOR, a seq or an event id; see: eventlog runs, eventlog log"
+    hint = (
+        "write RUN, RUN@CURSOR, RUN/BRANCH, RUN/BRANCH@CURSOR, a seq or an event id; see: eventlog runs, eventlog log"
+    )
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -60,7 +62,7 @@ def find_place(log: Log, run: str | None, branch: str | None, to: str | None) ->
 
 
 def parse_place(log: Log, text: str) -> Place:
-    """Return what ``RUN@CURSOR``, ``RUN/BRANCH@CURSOR``, ``RUN``, or a bare event id or seq means.
+    """Return what ``RUN@CURSOR``, ``RUN/BRANCH``, ``RUN/BRANCH@CURSOR``, ``RUN``, or a bare event id or seq means.
 
     Raises:
         NotFoundError, AmbiguousCursorError: it means nothing, or too much.
@@ -72,21 +74,31 @@ def parse_place(log: Log, text: str) -> Place:
     where, at, to = text.rpartition("@")
     if at:
         return _place(log.reader, _on_branch(log, where, to))
+    if "/" in text:
+        try:
+            return _place(log.reader, _on_branch(log, text, None))
+        except RunNotFoundError:
+            pass
     try:
         return find_place(log, None, None, text)
     except CursorNotFoundError as error:
         raise PlaceNotFoundError(text) from error
 
 
-def _on_branch(log: Log, where: str, to: str) -> Cursor:
-    """Return a cursor on ``RUN`` or ``RUN/BRANCH``; a run's own name may hold a slash."""
+def _on_branch(log: Log, where: str, to: str | None) -> Cursor:
+    """Return a cursor on ``RUN`` or ``RUN/BRANCH``; names of runs, and of branches of ours, may hold a slash."""
     try:
         return log.cursor(to, where)
-    except RunNotFoundError:
-        run, slash, branch = where.rpartition("/")
-        if not slash:
-            raise
-        return log.cursor(to, run, branch)
+    except RunNotFoundError as error:
+        missing: NotFoundError = error
+        for end in (at for at, sign in enumerate(where) if sign == "/"):
+            try:
+                return log.cursor(to, where[:end], where[end + 1 :])
+            except RunNotFoundError:
+                continue
+            except BranchNotFoundError as unknown:
+                missing = unknown
+        raise missing from None
 
 
 def _place(reader: Reader, cursor: Cursor) -> Place:

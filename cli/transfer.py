@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import click
 
-from eventlog.cli.opening import reading
+from eventlog.cli.opening import find_place, reading
 from eventlog.cli.options import Settings, examples, shared_options
 from eventlog.cli.output import note, show_json
 from eventlog.cli.progress import progress
@@ -32,13 +32,14 @@ class FileExistsHereError(EventLogError):
         "eventlog export nightly -o nightly.jsonl",
         "eventlog export nightly --to 42 -o until-42.jsonl",
         "eventlog export --all -o - | gzip > log.jsonl.gz",
+        "eventlog export --format crewai-checkpoint --to 42 -o checkpoint.json",
     ),
 )
 @click.argument("run", required=False)
 @click.option("--all", "everything", is_flag=True, help="All runs, and the events of none.")
 @click.option("--branch", help="Only this branch, with what it inherits. [default: all branches]")
 @click.option("--to", metavar="ID", help="Only up to this event, of --branch or main.")
-@click.option("--format", "form", type=click.Choice(["jsonl"]), default="jsonl", show_default=True)
+@click.option("--format", "form", type=click.Choice(["jsonl", "crewai-checkpoint"]), default="jsonl", show_default=True)
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to; - is stdout.")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @shared_options
@@ -50,8 +51,15 @@ def export_events(
 
     The file is private (0600) and complete or not there. Secrets were taken out when the
     events were recorded. With --json, a summary goes to stdout.
+
+    crewai-checkpoint writes the state at --to (by default: the newest event) as a file that
+    CrewAI's Crew.from_checkpoint, Flow.from_checkpoint and Agent.from_checkpoint restore.
     """
-    del form  # one so far
+    if form == "crewai-checkpoint":
+        if everything:
+            raise click.UsageError("a checkpoint is of one run: --all makes no sense here")
+        _export_checkpoint(settings, run, branch, to, output, force=force)
+        return
     if (run is None) != everything:
         raise click.UsageError("name a RUN, or say --all")
     if everything and (branch or to):
@@ -66,6 +74,22 @@ def export_events(
         show_json({"run": run, "events": count, "path": output})
     else:
         note(f"exported {count_of(count, 'event')} → {output}")
+
+
+def _export_checkpoint(
+    settings: Settings, run: str | None, branch: str | None, to: str | None, output: str, *, force: bool
+) -> None:
+    """Write one cursor as CrewAI's JSON provider would."""
+    from eventlog.transfer.checkpoints import checkpoint_document
+
+    with reading(settings) as log:
+        place = find_place(log, run, branch, to)
+        document = checkpoint_document(log, place.run, place.branch, place.seq)
+    _write([document.encode()], output, force=force)
+    if settings.as_json and output != "-":
+        show_json({"run": place.run, "branch": place.branch, "seq": place.seq, "path": output})
+    else:
+        note(f"exported {place.run}/{place.branch}@{place.seq} → {output}")
 
 
 def _followed(lines: Iterator[bytes], total: int) -> Iterator[bytes]:

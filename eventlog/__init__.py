@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from eventlog.listener import EventLogListener
     from eventlog.log import Log, Snapshot
     from eventlog.log import open_log as open  # noqa: A004 - the name users expect: eventlog.open(path)
+    from eventlog.provider import EventLogProvider
     from eventlog.record import BranchInfo, Event, ExecutionInfo, RunInfo, StoredEvent
     from eventlog.redact import Redaction
     from eventlog.replay.projection import Projection, projection
@@ -55,6 +56,7 @@ _HOMES = {
     ),
     "listener": "EventLogListener",
     "log": "Log Snapshot open",
+    "provider": "EventLogProvider",
     "record": "BranchInfo Event ExecutionInfo RunInfo StoredEvent",
     "redact": "Redaction",
     "replay.projection": "Projection projection",
@@ -78,6 +80,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "EventFormatError",
     "EventLogError",
     "EventLogListener",
+    "EventLogProvider",
     "ExecutionInfo",
     "FormatTooNewError",
     "LeaseLostError",

@@ -150,12 +150,15 @@ class Appender:
         if actual != expected:
             raise SequenceConflictError(f"{event.run}/{event.branch}".lstrip("/"), expected, actual)
 
-    def _insert(self, event: NewEvent, place: tuple[int, int] | None = None) -> int:
-        """Store one event with its contents and return its seq; ``place``: rows of run and branch, if known."""
+    def _insert(self, event: NewEvent) -> int:
+        """Store one event with its contents and return its seq."""
+        return self._insert_at(*self._branch_ids(event), event)
+
+    def _insert_at(self, run: int, branch: int, event: NewEvent) -> int:
+        """Store one event on a branch, whatever branch it names."""
         for content in event.contents:
             self.db.execute(_INSERT_CONTENT, (content.hash, content.kind, content.parent, content.text, content.body))
         seq = self._last_seq + 1
-        run, branch = place or self._branch_ids(event)
         row = self._row(seq, run, branch, event)
         try:
             self.db.execute(_INSERT_EVENT, row)
@@ -300,7 +303,7 @@ class Appender:
                     raise BranchExistsError(run, made)
                 branch = make_branch(self.db, row, made, parent_row, seq)
                 if edit is not None:
-                    self._insert(edit, (row, branch))
+                    self._insert_at(row, branch, edit)
                 for path in reopened:
                     override_execution(self.db, branch, self._path_id(path), "running", None)
         except BaseException:

@@ -133,10 +133,8 @@ Ask for one branch and seq: it is a join of all branches with all events.
 
 _UP = _lineage("p.branch", "p.seq")
 _EDITS = f"(SELECT p.path AS path UNION ALL SELECT 0) AS edited CROSS JOIN {_record(EDITED, 'edited.path')}"
-_FACT = "json_extract(p.definition, '$.tasks[' || t.key || '].{}')"
-_NAMED = ", ".join(_FACT.format(fact) for fact in ("key", "name", "id"))
-_GIVEN = f"""(SELECT e.payload -> ('$.outputs' || substr(o.fullkey, 10)) FROM json_each(e.payload, '$.outputs') AS o
-      WHERE o.key IN ({_NAMED}) LIMIT 1)"""
+_OWN = "((e.payload ->> '$.execution') || '/' || json_extract(p.definition, '$.places[' || t.key || ']'))"
+_GIVEN = f"(SELECT e.payload -> o.fullkey FROM json_each(e.payload, '$.outputs') AS o WHERE o.key = {_OWN})"
 _OUTPUT = f"""(WITH RECURSIVE {_UP}
     SELECT fields FROM (
       SELECT e.seq AS seq, json_remove(e.payload -> '$.output.fields', '$.messages', '$.pydantic') AS fields
@@ -145,7 +143,7 @@ _OUTPUT = f"""(WITH RECURSIVE {_UP}
       UNION ALL SELECT e.seq, CASE WHEN {_GIVEN} IS NOT NULL THEN json_object('description', t.value ->> 'description',
         'agent', coalesce(t.value ->> '$.agent.role', ''), 'raw', json({_GIVEN})) END
       FROM {_EDITS} WHERE {_GIVEN} IS NOT NULL
-        OR EXISTS (SELECT 1 FROM json_each(e.payload, '$.reset') AS o WHERE o.value IN ({_NAMED})))
+        OR EXISTS (SELECT 1 FROM json_each(e.payload, '$.reset') AS o WHERE o.value = {_OWN}))
     ORDER BY seq DESC LIMIT 1)"""
 """The output of the task ``t``: found by its place, which is the same in every process, or given by a fork."""
 
@@ -256,3 +254,8 @@ END""",
 
 STATEMENTS = (NAMES, *TABLES, CONTENTS, PLACES, TASKS, CREWS, FLOWS, DOCUMENTS, VIEW, *TRIGGERS)
 """What a new file gets for the view."""
+
+AT_CURSOR = (
+    "SELECT json_set(document, '$.trigger', 'manual') FROM checkpoint_documents WHERE branch = ? AND seq = ?"
+)
+"""The document of any cursor: branch and seq."""

@@ -39,6 +39,8 @@ TEXT_CHARS_MAX = 64_000_000
 INT_MAX = 2**63 - 1
 """What SQLite's JSON functions keep exact."""
 
+TAG = "$"
+"""Keys of tags begin with it."""
 CONTENT = "$content"
 """The key of a reference to a content."""
 
@@ -118,15 +120,14 @@ class Encoder:
         facts = (self.inline(request.tools), request.model, request.response_model)
         return request_hash(hashes[-1] if hashes else b"", facts)
 
-    def inline(self, value: Any) -> Any:
-        """Return the tree of a value with every text in its place, without secrets; nothing of it is stored."""
-        work = Encoding(self, clean=False)
-        work.inline = True
-        tree = work.value(value)
+    def inline(self, value: Any, reserved: str = TAG) -> Any:
+        """Return the tree of a value with every text in its place, without secrets; nothing of it is stored.
+
+        Keys that begin with ``reserved`` are tagged.
+        """
+        tree = Encoding(self, clean=False).inlined(value, reserved)
         if self.redactor.suspicious(dump_json(tree)):
-            work = Encoding(self, clean=True)
-            work.inline = True
-            tree = work.value(value)
+            tree = Encoding(self, clean=True).inlined(value, reserved)
         return tree
 
     def text(self, text: str) -> str:
@@ -154,7 +155,7 @@ class Encoding:
         self._recent: list[tuple[str, str]] = []
         self.inline = False
         """Long texts stay where they are: nothing of them is stored."""
-        self._reserved = "$"
+        self._reserved = TAG
         """Keys that begin with this are not written as keys."""
 
     def publish(self) -> None:
@@ -362,13 +363,18 @@ class Encoding:
             self._texts.append((_JSON + text, *known))
         return {"$content": known[0]}
 
+    def inlined(self, value: Any, reserved: str) -> Any:
+        """Return the tree of a value with every text in its place."""
+        self.inline, self._reserved = True, reserved
+        return self.value(value)
+
     def whole_content(self, value: Any, depth: int) -> dict[str, str]:
         """Return the reference to a value kept as JSON that refers to nothing."""
         self.inline, self._reserved = True, CONTENT
         try:
             return self.as_content(value, depth)
         finally:
-            self.inline, self._reserved = False, "$"
+            self.inline, self._reserved = False, TAG
 
     # -- secrets --------------------------------------------------------------------------
 

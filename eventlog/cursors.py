@@ -11,6 +11,8 @@ from eventlog.errors import AmbiguousCursorError, CursorNotFoundError
 from eventlog.read import SEQ_MAX, Reader
 
 PREFIX_CHARS_MIN = 6
+CHECKPOINT_ID = re.compile(r"\d{8}T\d{6}_([0-9a-f]{8,})(?:-[0-9a-f]+)?")
+"""As ``crewai checkpoint list`` shows them: time and seq."""
 INT64_MAX = 2**63 - 1
 """What SQLite can compare with: times after the year 2262 are all the same to it."""
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -28,7 +30,7 @@ def find_cursor(reader: Reader, text: str | int | None, run: str, branch: str) -
     """Return the position that ``text`` means on a branch.
 
     All digits: a seq (one of another lineage means the last event of this one at or before it);
-    ``latest``; an ISO time: the last event not after it; else an event id, or at least six
+    ``latest``; an ISO time: the last event not after it; a checkpoint's id; else an event id, or at least six
     characters of its beginning.
 
     Raises:
@@ -43,6 +45,9 @@ def find_cursor(reader: Reader, text: str | int | None, run: str, branch: str) -
     moment = _parse_time(text)
     if moment is not None:
         return Cursor(run, branch, reader.seq_at_time(row, moment))
+    mark = CHECKPOINT_ID.fullmatch(text)
+    if mark is not None:
+        return Cursor(run, branch, _seq_on(reader, row, int(mark[1], 16)))
     seqs = [seq for seq, owner in _by_prefix(reader, text, reader.run_id(run)) if _on_lineage(reader, row, owner, seq)]
     return Cursor(run, branch, _only(text, seqs))
 
@@ -53,8 +58,9 @@ def find_event(reader: Reader, text: str) -> Cursor:
     Raises:
         CursorNotFoundError, AmbiguousCursorError: no event, or several.
     """
-    if text.isdigit():
-        seq = int(text)
+    mark = CHECKPOINT_ID.fullmatch(text)
+    if text.isdigit() or mark is not None:
+        seq = int(text) if mark is None else int(mark[1], 16)
         owner = reader.where_is(seq) if seq < SEQ_MAX else None
         if owner is None:
             raise CursorNotFoundError(text)

@@ -75,6 +75,8 @@ FLAG_REDACTED = 1
 """Redaction changed the payload or a value it refers to."""
 FLAG_PLACEHOLDER = 2
 """A value could not be encoded; a tagged placeholder stands in its place."""
+FLAG_UNMARKED = 8
+"""Its agent, crew or flow has ``checkpoint=False``: it triggers no checkpoint."""
 FLAG_REPLAYED = 4
 """A resumed kickoff said again what an earlier process had said: the same step, not another one."""
 

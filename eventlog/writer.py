@@ -120,6 +120,7 @@ class Writer:
             self.encoder.redactor.learn_all(environment_secrets())
             self._recorder = Recorder(self.pipeline, self.encoder, _mint)
             self._recorder.on_committed = self.appended
+            self._recorder.file = str(self.path)
         return self._recorder
 
     def enter_run(self, run: str, branch: str) -> Home:

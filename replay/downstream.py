@@ -102,8 +102,9 @@ class Downstream:
         if number >= len(tasks) or not isinstance(content, Mapping) or content.get("before_kickoff_callbacks"):
             return True
         task = tasks[number]
-        own = task.get("agent") if isinstance(task.get("agent"), Mapping) else {}
-        mine = [agent for agent in agents if agent.get("role") == own.get("role")]
+        own = task.get("agent")
+        role = own.get("role") if isinstance(own, Mapping) else None
+        mine = [agent for agent in agents if agent.get("role") == role]
         alone = mine and content.get("process") != "hierarchical" and not any(a.get("allow_delegation") for a in mine)
         texts = [task.get(name) for name in _TASK_TEXTS]
         texts += [agent.get(name) for agent in (mine if alone else agents) for name in _AGENT_TEXTS]

@@ -40,7 +40,7 @@ def split_task_place(place: str) -> tuple[str, str, int] | None:
 
 def short_key(key: str) -> str:
     """Return a task's key as it stands in a path."""
-    return key[:8] or "?"
+    return re.sub(r"[/\[\]#]", "_", key[:8]) or "?"
 
 
 def enclosing(path: str, kind: str) -> str:

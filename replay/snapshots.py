@@ -23,7 +23,7 @@ import msgspec
 
 from eventlog.logger import Logger
 from eventlog.read import Reader
-from eventlog.record import NewEvent, StoredEvent
+from eventlog.record import FLAG_UNMARKED, OWN_PREFIX, NewEvent, StoredEvent
 from eventlog.replay.fold import FOLD_VERSION, apply_event, begin_fold
 from eventlog.replay.folding import Folding
 from eventlog.replay.rebuild import STATE_PROJECTION, nearest_state
@@ -129,10 +129,15 @@ class Snapshotter:
             return
         key = (event.run, event.branch)
         count = self._pending[key] = self._pending.get(key, 0) + 1
-        if count >= CACHE_EVENTS_MIN or self._all or event.type in self._triggers:
+        if count >= CACHE_EVENTS_MIN or self._is_trigger(event):
             self._due[key] = event.event_id
             self._start()
             self._wake.set()
+
+    def _is_trigger(self, event: NewEvent | StoredEvent) -> bool:
+        """Whether an event makes a checkpoint; what stands beside the events of CrewAI does only by its own name."""
+        is_asked = event.type in self._triggers or (self._all and not event.type.startswith(OWN_PREFIX))
+        return is_asked and not event.flags & FLAG_UNMARKED
 
     def imported(self, run: str, branch: str) -> None:
         """Take note of a branch that got many events at once."""
@@ -217,7 +222,7 @@ class Snapshotter:
         follower = self._follower(key)
         for event in self._opened().stored(follower.branch, after=follower.fold.state.cursor):
             follower.apply(event)
-            row = follower.checkpoint(event.type) if self._all or event.type in self._triggers else None
+            row = follower.checkpoint(event.type) if self._is_trigger(event) else None
             if row is not None and not row[-1] and self._opened().query(_IS_STORED, (row[0], row[3], row[1])):
                 row = None  # somebody made one here by hand, with its state
             if row is None and follower.events % CACHE_EVENTS_MIN == 0:

@@ -50,7 +50,7 @@ class TaskIndex:
 
     def place_of(self, row: TaskState) -> str:
         """Return where a task runs, the same in every process; see ``by_place``."""
-        if row.path == row.execution:  # outside a crew
+        if row.path and row.path == row.execution:  # outside a crew
             return row.path
         alike = [other for other in self.of(row.execution) if short_key(other.key) == short_key(row.key)]
         return task_place(row.execution, row.key, next(n for n, other in enumerate(alike) if other is row))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventlog.capture import human, kickoffs, llm, memory, methods, tasks, tools
+from eventlog.capture import human, kickoffs, llm, memory, methods, restores, tasks, tools
 from eventlog.capture.patches import Patch
 
 
@@ -18,6 +18,7 @@ def all_patches() -> list[Patch]:
         *methods.patches(),
         *human.patches(),
         *memory.patches(),
+        *restores.patches(),
     ]
 
 

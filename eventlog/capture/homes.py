@@ -16,7 +16,7 @@ ORPHANS = frozenset({"default_env", "cc_env", "codex_env", "cursor_env", "flow_c
 class Home:
     """A run and branch that events go to, with what this process knows of them."""
 
-    __slots__ = ("agents", "attribution", "branch", "counters", "definitions", "open_roots", "reserved", "run")
+    __slots__ = ("agents", "attribution", "branch", "counters", "definitions", "is_continued", "open_roots", "reserved", "run")
 
     def __init__(self, run: str, branch: str, attribution: str, counters: dict[str, int]) -> None:
         """``counters``: how many scopes of each label stand at the top of the branch already."""
@@ -26,6 +26,8 @@ class Home:
         self.agents: set[str | None] = set()
         """Ids of agents whose definition is on record."""
         self.open_roots = 0
+        self.is_continued = False
+        """A branch on which something restored goes on: it counts more than the run this context is in."""
         self.reserved = False
         """Minted for an orphan: the next root takes it."""
 
@@ -45,6 +47,7 @@ class Homes:
         """Set where a listener was made and in what descends from there, but not in raw threads."""
         self._orphaned: ContextVar[Home | None] = ContextVar("eventlog_orphan_home", default=None)
         self._flows: weakref.WeakKeyDictionary[Any, Home] = weakref.WeakKeyDictionary()
+        self._expected: dict[int, Home] = {}
         self._named: list[Home] = []
         self._running: dict[str, Home] = {}
         self.runless = Home("", MAIN_BRANCH, "named", {})
@@ -80,8 +83,14 @@ class Homes:
 
     # -- any event ----------------------------------------------------------------------------
 
+    def expect(self, source: Any, home: Home) -> None:
+        """The next kickoff of ``source`` belongs there."""
+        self._expected[id(source)] = home
+
     def find(self, source: Any, event_type: str, *, is_root: bool) -> Home | None:
         """Return the home of an event without a known parent; ``None`` if it is not for this recorder."""
+        if is_root and id(source) in self._expected:
+            return self._expected.pop(id(source))
         home = self.current() or (self.listener_homes[-1] if self.listener_homes else None)
         if home is not None:
             return home

@@ -11,8 +11,10 @@ kickoff in the same context does not claim to be inside the dead one.
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from crewai.agent.core import Agent
@@ -185,13 +187,25 @@ def _around_async_task(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def execute_async(*args: Any, **kwargs: Any) -> Any:
         output = _finished(Kickoff(original, args, kwargs))
-        if output is MISSING:
-            return original(*args, **kwargs)
         future: Future[Any] = Future()
-        future.set_result(output)
+        if output is not MISSING:
+            future.set_result(output)
+        elif playing.get() is None and director() is not None:
+            work = (_fulfil, future, args, kwargs)
+            threading.Thread(target=copy_context().run, args=work, daemon=True).start()
+        else:
+            return original(*args, **kwargs)
         return future
 
     return execute_async
+
+
+def _fulfil(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Run a task without a crew in a thread of its own, as CrewAI does, but as a kickoff."""
+    try:
+        future.set_result(args[0].execute_sync(*args[1:], **kwargs))
+    except BaseException as error:  # noqa: BLE001 - who waits for the future gets it
+        future.set_exception(error)
 
 
 def _finished(kickoff: Kickoff) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +35,7 @@ def _around(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _played(player: Player, flow: Any, method: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method that asks the player first."""
-    if inspect.iscoroutinefunction(method):
+    if asyncio.iscoroutinefunction(method):  # CrewAI's own methods carry asyncio's mark
 
         @functools.wraps(method)
         async def played_later(*args: Any, **kwargs: Any) -> Any:

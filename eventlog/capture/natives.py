@@ -9,6 +9,7 @@ from eventlog.capture.keys import stable_key
 from eventlog.codec import AsContent
 from eventlog.logger import Logger
 from eventlog.native.entities import CREWAI_VERSION, contexts_of, entity_of
+from eventlog.references import kind_of
 
 log = Logger(__name__)
 
@@ -27,11 +28,11 @@ def native_fields(source: Any, event: Any) -> dict[str, Any]:
         return {}
     fields = {"native": AsContent(entity, whole=True), "crewai_version": CREWAI_VERSION}
     if entity["entity_type"] == "crew":
-        fields |= {"places": _places(source.tasks), "contexts": contexts_of(source)}
+        fields |= {"places": places_of(source.tasks), "contexts": contexts_of(source)}
     return fields
 
 
-def _places(tasks: Any) -> list[str]:
+def places_of(tasks: Any) -> list[str]:
     """Return the last label of each task's path."""
     seen: Counter[str] = Counter()
     labels = []
@@ -40,3 +41,19 @@ def _places(tasks: Any) -> list[str]:
         labels.append(f"{label}#{seen[label]}")
         seen[label] += 1
     return labels
+
+
+def refuses_checkpoints(source: Any, event: Any) -> bool:
+    """Whether an event may trigger no checkpoint: ``checkpoint=False`` on its agent, or on the crew or flow.
+
+    As CrewAI inherits it: an agent's own word counts, without one that of its crew. What has neither, a model or
+    a tool, has the word of the agent it works for.
+    """
+    kind = kind_of(source)
+    if kind in ("crew", "flow"):
+        return getattr(source, "checkpoint", None) is False
+    agent = source if kind == "agent" else getattr(source, "agent", None) or getattr(event, "from_agent", None)
+    said = getattr(agent, "checkpoint", None)
+    if said is None and agent is not None:
+        said = getattr(getattr(agent, "crew", None), "checkpoint", None)
+    return said is False

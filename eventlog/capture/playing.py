@@ -7,7 +7,7 @@ exception that stops the kickoff.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -64,8 +64,8 @@ class Player(Protocol):
     def take_definition(self, path: str, fields: dict[str, Any]) -> None:
         """Take down what an execution is made of now."""
 
-    def is_replayed(self, event: NewEvent) -> bool:
-        """Whether an event repeats one that is on record."""
+    def is_replayed(self, event: NewEvent, whole: Callable[[], Any]) -> bool:
+        """Whether an event repeats one that is on record; ``whole`` returns its payload with every text in place."""
 
 
 class Director(Protocol):

@@ -22,7 +22,7 @@ from eventlog.capture.definitions import definition_of
 from eventlog.capture.headers import build, payload_fields
 from eventlog.capture.homes import Home, Homes
 from eventlog.capture.hub import hub
-from eventlog.capture.natives import native_fields
+from eventlog.capture.natives import native_fields, refuses_checkpoints
 from eventlog.capture.playing import Player, kickoff_of, playing
 from eventlog.capture.samples import Samples
 from eventlog.capture.scopes import Place, Scopes
@@ -30,7 +30,7 @@ from eventlog.capture.secrets import secrets_of
 from eventlog.codec import Encoded, Encoder
 from eventlog.logger import Logger
 from eventlog.pipeline import Pipeline
-from eventlog.record import FLAG_PLACEHOLDER, FLAG_REDACTED, FLAG_REPLAYED, NewEvent, join_path
+from eventlog.record import FLAG_PLACEHOLDER, FLAG_REDACTED, FLAG_REPLAYED, FLAG_UNMARKED, NewEvent, join_path
 from eventlog.requests import normalise
 
 log = Logger(__name__)
@@ -59,6 +59,8 @@ class Recorder:
         self.homes = Homes(mint)
         self.captured = self.errors = self.placeholders = self.redacted = 0
         self.last_error: str | None = None
+        self.file = ""
+        """Path of the log."""
         self.on_committed: Callable[[NewEvent], None] | None = None
         """Told about every event that was handed over; must be quick."""
         self._scopes: Scopes | None = None
@@ -114,12 +116,19 @@ class Recorder:
             work.frozen = None  # it may hold what was only now learned to be secret
         encoded = work.frozen or self.encoder.encode(payload_fields(work.event))
         main = build(work.event, encoded, place, self.encoder.text)
+        if refuses_checkpoints(work.source, work.event):
+            main = structs.replace(main, flags=main.flags | FLAG_UNMARKED)
         work.epoch, work.publish = encoded.epoch, [encoded.publish]
         before = self._samples.before(work.source, work.event, place, work.publish)
         if (player := playing.get()) is not None and player.recorder is self:
-            before, main = [_marked(player, e) for e in before], _marked(player, main)
+            before = [_marked(player, e, dict) for e in before]
+            main = _marked(player, main, lambda: self._whole(work.event))
         after = [e for e in (self._definition(work.source, work.event, place, work.publish),) if e is not None]
         work.events = [*before, main, *after]
+
+    def _whole(self, event: Any) -> Any:
+        """Return an event's payload with every text in its place."""
+        return self.encoder.inline({k: v for k, v in payload_fields(event).items() if v is not None})
 
     def _tell_kickoff(self, work: Work, place: Place) -> None:
         """Let the kickoff that was called know where it stands."""
@@ -292,9 +301,9 @@ class Recorder:
         self.encoder.index.clear()
 
 
-def _marked(player: Player, event: NewEvent) -> NewEvent:
+def _marked(player: Player, event: NewEvent, whole: Callable[[], Any]) -> NewEvent:
     """Return the event, flagged if the player knows it from an earlier process."""
-    return structs.replace(event, flags=event.flags | FLAG_REPLAYED) if player.is_replayed(event) else event
+    return structs.replace(event, flags=event.flags | FLAG_REPLAYED) if player.is_replayed(event, whole) else event
 
 
 def get_parent() -> str | None:

@@ -92,6 +92,14 @@ class Scope:
         self.place: Place | None = None
 
 
+class Resumed(msgspec.Struct):
+    """Stands for a start that is not emitted again."""
+
+    event_id: str
+    type: str
+    task_id: str | None = None
+
+
 class Place(msgspec.Struct):
     """Where one event goes."""
 
@@ -150,7 +158,7 @@ class Scopes:
         """Return the enclosing scope, unless it belongs to another run than the one this context is in."""
         parent = self.scope(event_id)
         current = self._homes.current()
-        if parent is not None and current is not None and parent.home is not current:
+        if parent is not None and current not in (None, parent.home) and not parent.home.is_continued:
             return None
         return parent
 
@@ -190,6 +198,18 @@ class Scopes:
         label = self._label(source, event, kind, parent.execution if parent else None)
         siblings[label] = siblings.get(label, -1) + 1
         return label, siblings[label]
+
+    def go_on(
+        self, event_id: str, event_type: str, kind: str, path: tuple[str, ...], home: Home, entity: Any,
+        children: dict[str, int],
+    ) -> None:  # fmt: skip
+        """Open the scope of a kickoff again, elsewhere: something restored goes on in it."""
+        event = Resumed(event_id, event_type)
+        scope = Scope(event, path, None, home)
+        scope.execution, scope.children = Execution(kind, path, None, entity), children
+        with self._lock:
+            self._homes.root_opened(home)
+            self._open[event_id] = scope
 
     # -- places of what has not happened yet ----------------------------------------------------
 

@@ -32,6 +32,10 @@ class LiveObjectMissingError(NotFoundError):
     what = "live object"
     hint = "make the crew's objects before restoring, or name the right one: eventlog.native.register(tool)"
 
+    def __str__(self) -> str:
+        """Say which."""
+        return f"this process has no such object, or several: {self.args[0]}"
+
 
 class Seen:
     """The live objects of this process that files may name."""

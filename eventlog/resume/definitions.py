@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from eventlog.replay.path import above, last_segment
-from eventlog.requests import normalise
+from eventlog.resume.marks import calm
 
 if TYPE_CHECKING:
     from eventlog.resume.player import TapePlayer
-
-
-def calm(value: Any) -> bytes:
-    """Return a tree as bytes without what is new in every process."""
-    return normalise(json.dumps(value, sort_keys=True, default=str).encode("utf-8", "replace"))
 
 
 def execution_changed(player: TapePlayer, path: str, at: int | None = None) -> bool:

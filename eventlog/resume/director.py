@@ -18,6 +18,7 @@ from eventlog.read import SEQ_MAX
 from eventlog.record import ExecutionInfo
 from eventlog.resume.definitions import execution_changed
 from eventlog.resume.edits import edits_of
+from eventlog.resume.flows import keep_identity
 from eventlog.resume.identity import Wanted, find_execution, split
 from eventlog.resume.player import TapePlayer, Tally
 from eventlog.resume.policy import Policy
@@ -167,8 +168,10 @@ class RunDirector:
         """Return the player of a kickoff; a fork's edits change what it is asked."""
         edits = edits_of(tape.edits, tape.path)
         player = TapePlayer(
-            self.recorder, tape, self._policy, kickoff.entity, lease=lease, edits=edits, feedback=self.feedback
+            self.recorder, tape, self._policy, kickoff, lease=lease, edits=edits, feedback=self.feedback
         )
+        if kickoff.kind == "flow":
+            keep_identity(player, tape.path, kickoff.entity)
         if edits.inputs:
             values = {k: player.revived(v, lenient=True) for k, v in edits.inputs.items()}
             kickoff.replace("inputs", {**(kickoff.given.get("inputs") or {}), **values})

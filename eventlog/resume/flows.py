@@ -23,7 +23,7 @@ GONE = object()
 
 def result(player: TapePlayer, lane: str, flow: Any) -> Any:
     """Return the result of a finished method, its changes of the state made; ``MISSING`` when it has to run."""
-    _keep_identity(player, lane, flow)
+    keep_identity(player, above(lane), flow)
     finished = player.tape.methods.get(lane)
     if finished is None or not _holds(player, finished):
         return MISSING
@@ -98,9 +98,8 @@ def restore_state(player: TapePlayer, flow: Any, tree: Any) -> None:
         log.warning("state_not_restored", flow=player.tape.path, reason=str(error))
 
 
-def _keep_identity(player: TapePlayer, lane: str, flow: Any) -> None:
+def keep_identity(player: TapePlayer, path: str, flow: Any) -> None:
     """Give a flow the id it had: it is in prompts, and the key of its persistence."""
-    path = above(lane)
     if path in player.identified:
         return
     player.identified.add(path)

@@ -6,52 +6,75 @@ An event is told by its place, its type and its payload without what is new in e
 
 from __future__ import annotations
 
+import json
 import re
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Callable
 from hashlib import blake2b
+from typing import Any
 
+from msgspec.json import encode
+
+from eventlog.read import decode_payload
 from eventlog.requests import normalise
 
 _DURATIONS = re.compile(rb'"[a-z_]*(?:_ms|_seconds|duration|_time)":\s*-?[0-9.eE+-]+')
 
-Mark = tuple[str, str, bytes]
+_SHARED = {"method_execution_": "state", "crew_kickoff_completed": "total_tokens"}
+"""Fields that whatever runs at the same time changes, too."""
+
+Place = tuple[str, str]
+"""Path and type."""
 
 
 class Marks:
     """The recorded events that have not been said again yet."""
 
-    def __init__(self) -> None:
-        """Nothing is on record."""
-        self._left: Counter[Mark] = Counter()
+    def __init__(self, value: Callable[[Any], Any]) -> None:
+        """``value`` fills in the references of a recorded tree."""
+        self._value = value
+        self._left: dict[Place, list[tuple[bytes, bytes]]] = defaultdict(list)
+        """Mark and payload of each event."""
         self._ended: set[str] = set()
         """Paths of model calls that came to an end."""
 
     def add(self, path: str, event_type: str, payload: bytes) -> None:
         """Take a recorded event."""
-        self._left[_mark(path, event_type, payload)] += 1
+        self._left[path, event_type].append((_mark(event_type, payload), payload))
         if event_type in ("llm_call_completed", "llm_call_failed"):
             self._ended.add(path)
 
-    def take(self, path: str, event_type: str, payload: bytes) -> bool:
-        """Whether an event is on record; it is taken off."""
-        mark = _mark(path, event_type, payload)
-        if not self._left or self._left.get(mark, 0) <= 0:
+    def take(self, path: str, event_type: str, payload: bytes, whole: Callable[[], Any]) -> bool:
+        """Whether an event is on record; it is taken off. ``whole`` returns its payload with every text in place."""
+        here = self._left.get((path, event_type))
+        if not here:
             return False
-        self._left[mark] -= 1
-        return True
+        mark = _mark(event_type, payload)
+        found = next((pair for pair in here if pair[0] == mark), None)
+        if found is None and not event_type.endswith("_chunk"):
+            now = calm(whole())  # a long text with an address or an id in it has another reference in every process
+            found = next((pair for pair in here if calm(self._value(decode_payload(pair[1]))) == now), None)
+        if found is not None:
+            here.remove(found)
+        return found is not None
 
     def forget_call(self, path: str) -> None:
         """A model call at ``path`` goes to the world: only the beginning of one that never ended is repeated by it."""
         ended = path in self._ended
-        for mark in [m for m in self._left if m[0] == path and (ended or m[1] != "llm_call_started")]:
-            del self._left[mark]
-
-    def __bool__(self) -> bool:
-        """Whether anything is left."""
-        return bool(self._left)
+        for place in [p for p in self._left if p[0] == path and (ended or p[1] != "llm_call_started")]:
+            del self._left[place]
 
 
-def _mark(path: str, event_type: str, payload: bytes) -> Mark:
-    """Return what tells an event from others."""
-    calm = _DURATIONS.sub(b"", normalise(payload))
-    return path, event_type, blake2b(calm, digest_size=12).digest()
+def _mark(event_type: str, payload: bytes) -> bytes:
+    """Return what tells a payload from others."""
+    shared = next((name for prefix, name in _SHARED.items() if event_type.startswith(prefix)), None)
+    if shared is not None:
+        tree = decode_payload(payload)
+        payload = encode({k: v for k, v in tree.items() if k != shared} if isinstance(tree, dict) else tree)
+    return blake2b(_DURATIONS.sub(b"", normalise(payload)), digest_size=12).digest()
+
+
+def calm(tree: Any) -> bytes:
+    """Return a tree as bytes without what is new in every process."""
+    text = json.dumps(tree, sort_keys=True, default=str).encode("utf-8", "replace")
+    return _DURATIONS.sub(b"", normalise(text))

@@ -14,7 +14,7 @@ from eventlog.codec import Request
 from eventlog.logger import Logger
 from eventlog.references import class_name
 from eventlog.requests import MESSAGE_KEYS
-from eventlog.resume.revive import UnrevivableError, revive_error
+from eventlog.resume.revive import UnrevivableError, revive, revive_error
 from eventlog.resume.tape import Exchange, pick
 
 if TYPE_CHECKING:
@@ -136,18 +136,28 @@ def tell(llm: Any, player: TapePlayer, exchange: Exchange, response: Any, given:
     """Emit what the model emitted and count its tokens: listeners and sums see the call as it was."""
     whom = {"from_task": given.get("from_task"), "from_agent": given.get("from_agent")}
     with within(in_boundary, value=True), within(serving, value=True), llm_call_context():
-        completed = exchange.completed
-        if completed is not None:
-            _emit_started(llm, given, whom)
-            for kind, chunk in exchange.chunks:
-                _emit_chunk(llm, kind, player.tape.value(chunk), whom)
+        try:
+            _emit_call(llm, player, exchange, response, given, whom)
+        except Exception as error:  # a listener's or a class's own trouble must not change the answer
+            log.warning("not_told", where=exchange.lane, error=repr(error))
         count_tokens(llm, usage_of(exchange))
-        if completed is not None:
-            facts = {k: completed.get(k) for k in ("finish_reason", "response_id") if completed.get(k)}
-            llm._emit_call_completed_event(  # noqa: SLF001 - what every model of CrewAI's calls itself
-                response=response, call_type=LLMCallType(completed.get("call_type") or "llm_call"),
-                messages=given.get("messages"), usage=completed.get("usage"), **whom, **facts,
-            )  # fmt: skip
+
+
+def _emit_call(
+    llm: Any, player: TapePlayer, exchange: Exchange, response: Any, given: dict[str, Any], whom: dict[str, Any]
+) -> None:
+    """Emit start, pieces and end; a model that emitted nothing emits nothing."""
+    completed = exchange.completed
+    if completed is None:
+        return
+    _emit_started(llm, given, whom)
+    for kind, chunk in exchange.chunks:
+        _emit_chunk(llm, kind, revive(player.tape.value(chunk), {}, lenient=True), whom)
+    facts = {k: completed.get(k) for k in ("finish_reason", "response_id") if completed.get(k)}
+    llm._emit_call_completed_event(  # noqa: SLF001 - what every model of CrewAI's calls itself
+        response=response, call_type=LLMCallType(completed.get("call_type") or "llm_call"),
+        messages=given.get("messages"), usage=completed.get("usage"), **whom, **facts,
+    )  # fmt: skip
 
 
 def count_tokens(llm: Any, usage: dict[str, Any]) -> None:
@@ -172,7 +182,7 @@ def _emit_chunk(llm: Any, kind: str, chunk: dict[str, Any], whom: dict[str, Any]
     call = chunk.get("tool_call")
     llm._emit_stream_chunk_event(  # noqa: SLF001
         chunk=chunk.get("chunk", ""), response_id=chunk.get("response_id"), call_type=chunk.get("call_type"),
-        tool_call=call.get("fields", call) if isinstance(call, dict) else None, **whom,
+        tool_call=call if isinstance(call, dict) else None, **whom,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from eventlog.resume.revive import UnrevivableError, is_redacted, revive, revive
 from eventlog.resume.tape import Exchange, Tape, pick
 
 if TYPE_CHECKING:
+    from eventlog.capture.kickoffs import Kickoff
     from eventlog.lease import Lease
 
 log = Logger(__name__)
@@ -55,11 +56,11 @@ class TapePlayer:
     """The player of one execution. Thread-safe: parallel lanes ask at the same time."""
 
     def __init__(
-        self, recorder: Recorder, tape: Tape, policy: Policy, entity: Any, *,
+        self, recorder: Recorder, tape: Tape, policy: Policy, kickoff: Kickoff, *,
         lease: Lease | None = None, edits: Edits | None = None, feedback: str | None = None,
     ) -> None:  # fmt: skip
-        """``entity`` declares the classes that results are made of; ``feedback`` answers a flow that waits for it."""
-        self.recorder, self.tape, self.policy, self.entity = recorder, tape, policy, entity
+        """``feedback`` answers a flow that waits for it."""
+        self.recorder, self.tape, self.policy, self.entity = recorder, tape, policy, kickoff.entity
         self.lease, self.edits, self.feedback = lease, edits or Edits(), feedback
         self.tally = Tally()
         self.divergences: list[Divergence] = []
@@ -69,7 +70,7 @@ class TapePlayer:
         """Paths of flows that have their old id again."""
         self._reruns: dict[str, int | None] = {}
         self.lock = threading.RLock()
-        self.classes = declared_classes(entity)
+        self.classes = declared_classes(self.entity, kickoff.kwargs.values())
 
     # -- every boundary ---------------------------------------------------------------------------
 
@@ -137,14 +138,12 @@ class TapePlayer:
             "agents": fields.get("agents"), "tasks": fields.get("tasks"), "definition": self.encoded(content)
         }  # fmt: skip
 
-    def is_replayed(self, event: NewEvent) -> bool:
-        """Whether an event repeats one that is on record."""
+    def is_replayed(self, event: NewEvent, whole: Callable[[], Any]) -> bool:
+        """Whether an event repeats one that is on record; ``whole`` returns its payload with every text in place."""
         if serving.get():
             return True
-        if not self.tape.marks:
-            return False
         with self.lock:
-            return self.tape.marks.take(join_path(event.path), event.type, event.payload)
+            return self.tape.marks.take(join_path(event.path), event.type, event.payload, whole)
 
     # -- boundaries -------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from eventlog.logger import Logger
 from eventlog.resume import flows
 from eventlog.resume.revive import UnrevivableError
+from eventlog.resume.usage import account
 
 if TYPE_CHECKING:
     from eventlog.capture.kickoffs import Kickoff
@@ -62,8 +63,8 @@ def _leave_nothing(player: TapePlayer, _entity: Any, _result: Any) -> None:
 
 
 def _count_calls(player: TapePlayer) -> None:
-    """All its model calls were answered from the tape."""
-    player.tally.llm_served += sum(not e.failed for calls in player.tape.llm.values() for e in calls)
+    """All its model calls were answered from the tape; their tokens are in the sums of the live models."""
+    account(player, player.tape.path, player.entity)
 
 
 _LEAVE = {"crew": _leave_crew, "flow": _leave_flow, "task": _leave_task}

@@ -34,8 +34,8 @@ class Exchange(msgspec.Struct):
     """Of a model call: the payload of its ``llm_call_completed``."""
     chunks: list[tuple[str, dict[str, Any]]] = []
     """Of a model call that streamed: type and payload of each piece."""
-    role: str | None = None
-    """Of a model call: the role of the agent that asked."""
+    agent: tuple[str | None, str | None] = (None, None)
+    """Of a model call: id and role of the agent that asked."""
     is_served: bool = False
 
     @property
@@ -82,12 +82,14 @@ class Tape:
         self.busy_tools: set[str] = set()
         """Paths of uses of tools that asked models themselves."""
         self.definitions: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+        self.agent_keys: dict[str, str] = {}
+        """CrewAI's id of an agent, new in every process → its key."""
         self.edits: list[tuple[int, dict[str, Any]]] = []
         self.result: tuple[int, dict[str, Any]] | None = None
         self.last_state: Any = None
         """The state a flow ended with."""
         self.paused: set[str] = set()
-        self.marks = Marks()
+        self.marks = Marks(self.value)
 
     # -- reading what is on it ------------------------------------------------------------------
 
@@ -211,10 +213,11 @@ class _Recording:
         self, seq: int, fields: dict[str, Any], lane: str, end: tuple[StoredEvent, dict[str, Any]] | None
     ) -> None:
         """File a model call."""
-        role, completed = (end[0].agent_role, end[1]) if end is not None else (None, None)
+        completed = end[1] if end is not None else None
+        agent = (end[0].agent_id, end[0].agent_role) if end is not None else (None, None)
         call = str((completed or {}).get("call_id"))
         started, chunks = self._calls.get(call), self._chunks.pop(call, [])
-        self._tape.llm[lane].append(Exchange(seq, lane, fields, started, completed, chunks, role))
+        self._tape.llm[lane].append(Exchange(seq, lane, fields, started, completed, chunks, agent))
         labels = lane.split("/")
         self._tape.busy_tools |= {"/".join(labels[: i + 1]) for i, x in enumerate(labels) if x.startswith("tool[")}
 
@@ -257,6 +260,8 @@ class _Recording:
     def definition(self, event: StoredEvent, payload: dict[str, Any]) -> None:
         """What an execution is made of."""
         self._tape.definitions[event.path].append((event.seq, payload))
+        lines = payload.get("agents") or ()
+        self._tape.agent_keys.update({str(line.get("id")): str(line.get("key")) for line in lines})
 
     def result(self, event: StoredEvent, payload: dict[str, Any]) -> None:
         """The kickoff returned."""

@@ -10,7 +10,8 @@ from eventlog.capture.playing import MISSING
 from eventlog.logger import Logger
 from eventlog.references import read_fact
 from eventlog.replay.path import above
-from eventlog.resume.definitions import calm, task_changed
+from eventlog.resume.definitions import task_changed
+from eventlog.resume.marks import calm
 from eventlog.resume.revive import UnrevivableError
 from eventlog.resume.usage import account
 

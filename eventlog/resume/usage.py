@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from crewai.llms.base_llm import BaseLLM
 
+from eventlog.capture.keys import stable_key
 from eventlog.references import kind_of
 from eventlog.resume.models import count_tokens, usage_of
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def account(player: TapePlayer, path: str, entity: Any, *, before: int | None = None, agent: Any = None) -> int:
     """Count the recorded model calls in a scope and below as made, and return how many they are.
 
-    They are added to the model of the agent that asked, by its role; else to that of ``agent``.
+    They are added to the model of the agent that asked, by its key or role; else to that of ``agent``.
     """
     with player.lock:
         calls = [e for e in player.tape.below(path, player.tape.llm) if not e.is_served]
@@ -26,10 +27,13 @@ def account(player: TapePlayer, path: str, entity: Any, *, before: int | None = 
             exchange.is_served = True
         counted = [e for e in calls if not e.failed]
         player.tally.llm_served += len(counted)
-    models = {str(a.role).strip(): a.llm for a in _agents(entity) if isinstance(a.llm, BaseLLM)}
+    agents = list(_agents(entity))
+    models = {name: a.llm for a in agents for name in (str(a.role).strip(), stable_key(a))}
     fallback = getattr(agent, "llm", None)
     for exchange in counted:
-        llm = models.get(str(exchange.role).strip(), fallback)
+        identity, role = exchange.agent
+        key = player.tape.agent_keys.get(str(identity))
+        llm = models.get(key) or models.get(str(role).strip(), fallback)
         if isinstance(llm, BaseLLM):
             count_tokens(llm, usage_of(exchange))
     return len(counted)

@@ -67,3 +67,15 @@ def test_taking_over_again_and_again_loses_nothing(nursery: Nursery, tmp_path: P
 
     assert len(numbers(tmp_path / "log.db")) == said["appended"]
     assert list(problems(tmp_path / "log.db")) == []
+
+
+def test_branches_grow_side_by_side_from_several_processes(nursery: Nursery, tmp_path: Path) -> None:
+    """Parent, child and grandchild at the same time; each sees its own past and the other two nothing of it."""
+    assert nursery.run("leases", "grow_side_by_side", tmp_path, events=40) == 0
+
+    with eventlog.open(tmp_path / "log.db", readonly=True) as log:
+        seen = {b: [e.payload["n"] for e in log.events("r", b)] for b in ("main", "child", "grandchild")}
+    assert seen["main"] == [0, 1, 2, 3, 4, *range(1000, 1040)]
+    assert seen["child"] == [0, 1, 2, *range(2000, 2040)]
+    assert seen["grandchild"] == [0, 1, 2, *range(3000, 3040)]
+    assert list(problems(tmp_path / "log.db")) == []

@@ -29,6 +29,7 @@ class World:
         self.llms: list[ScriptedLLM] = []
         self.tool_runs: list[str] = []
         """Argument of every real run of the tool ``lookup``."""
+        self.people: list[Person] = []
         self.questions: list[str] = []
         """Every question a person was really asked."""
 
@@ -67,7 +68,8 @@ class World:
 
     def person(self, *answers: str) -> Person:
         """Return a person who gives these answers, then accepts."""
-        return Person(self, answers)
+        self.people.append(Person(self, answers))
+        return self.people[-1]
 
 
 class Person(SyncHumanInputProvider):
