@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eventlog.capture.tools import idempotency_key
     from eventlog.errors import (
         AmbiguousCursorError,
         AppendError,
@@ -41,12 +42,14 @@ if TYPE_CHECKING:
     from eventlog.redact import Redaction
     from eventlog.replay.projection import Projection, projection
     from eventlog.replay.state import RunState
+    from eventlog.resume.divergence import DivergedError, Divergence, RunTakenOverError, ToolInFlightError
     from eventlog.run import Run
     from eventlog.writer import Options, Status
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "capture.tools": "idempotency_key",
     "errors": (
         "AmbiguousCursorError AppendError BranchExistsError BranchNameError BranchNotFoundError CaptureError"
         " CursorNotFoundError EditError EventFormatError"
@@ -61,6 +64,7 @@ _HOMES = {
     "redact": "Redaction",
     "replay.projection": "Projection projection",
     "replay.state": "RunState",
+    "resume.divergence": "DivergedError Divergence RunTakenOverError ToolInFlightError",
     "run": "Run",
     "writer": "Options Status",
 }
@@ -75,6 +79,8 @@ __all__ = [  # sorted by name; tested against what can be imported
     "BranchNotFoundError",
     "CaptureError",
     "CursorNotFoundError",
+    "DivergedError",
+    "Divergence",
     "EditError",
     "Event",
     "EventFormatError",
@@ -100,10 +106,13 @@ __all__ = [  # sorted by name; tested against what can be imported
     "RunInfo",
     "RunNotFoundError",
     "RunState",
+    "RunTakenOverError",
     "SequenceConflictError",
     "Snapshot",
     "Status",
     "StoredEvent",
+    "ToolInFlightError",
+    "idempotency_key",
     "open",
     "projection",
 ]

@@ -25,7 +25,7 @@ LANDMARKS = {
     "task_started": "crewai.events.types.task_events:TaskStartedEvent",
     "eventlog.fork_edited": "",
 }
-"""Event types the view looks for, and their classes. Every file has them under the same ids, so an index can name them."""
+"""Event types the view looks for, and their classes. Every file has them under the same ids: an index can name them."""
 COMPLETED, FINISHED, DEFINITION, STARTED, EDITED = range(1, len(LANDMARKS) + 1)
 
 NAMES = "INSERT INTO names (id, kind, name, label) VALUES " + ", ".join(
@@ -157,7 +157,8 @@ _INPUTS = f"""(WITH RECURSIVE {_UP}
       SELECT name, value, max(seq) FROM (
         SELECT i.key AS name, p.kickoff_payload -> i.fullkey AS value, 0 AS seq
         FROM json_each(p.kickoff_payload, '$.inputs') AS i
-        UNION ALL SELECT i.key, e.payload -> i.fullkey, e.seq FROM {_EDITS} CROSS JOIN json_each(e.payload, '$.inputs') AS i)
+        UNION ALL SELECT i.key, e.payload -> i.fullkey, e.seq
+        FROM {_EDITS} CROSS JOIN json_each(e.payload, '$.inputs') AS i)
       GROUP BY name))"""
 """The inputs the kickoff was given, with what forks changed."""
 
@@ -196,7 +197,8 @@ _ENTITY = """CASE p.entity ->> 'entity_type'
 _NODES = f"""(WITH RECURSIVE {_UP}
   SELECT json_group_object({UUID_TEXT.format("node.event_id")}, json_object('event', json_object(
     'type', (SELECT name FROM names WHERE id = node.type), 'event_id', {UUID_TEXT.format("node.event_id")},
-    'emission_sequence', node.emission, 'task_id', (SELECT name FROM names WHERE id = node.task)), 'edges', json('{{}}')))
+    'emission_sequence', node.emission, 'task_id', (SELECT name FROM names WHERE id = node.task)),
+    'edges', json('{{}}')))
   FROM (SELECT max(e.seq) AS seq FROM paths AS place CROSS JOIN {_record(STARTED, "place.id")}
     WHERE place.parent = p.path GROUP BY place.id
     UNION SELECT p.seq) AS known JOIN events AS node ON node.seq = known.seq)"""
@@ -228,7 +230,7 @@ WHERE m.data IS NOT NULL OR EXISTS (SELECT 1 FROM checkpoint_places AS p WHERE p
 
 def _marked(event: str, wanted: str) -> str:
     """Return the trigger that shows a checkpoint of ours."""
-    return f"""CREATE TRIGGER checkpoints_are_marked_{event.split()[0].lower()} AFTER {event} ON snapshots
+    return f"""CREATE TRIGGER checkpoints_are_marked_{event.lower()} AFTER {event} ON snapshots
 WHEN NEW.kind = 'checkpoint' AND NEW.projection = 'run'{wanted}
 BEGIN
   INSERT INTO checkpoint_marks (name, created_at, branch, seq, trigger)
@@ -255,7 +257,5 @@ END""",
 STATEMENTS = (NAMES, *TABLES, CONTENTS, PLACES, TASKS, CREWS, FLOWS, DOCUMENTS, VIEW, *TRIGGERS)
 """What a new file gets for the view."""
 
-AT_CURSOR = (
-    "SELECT json_set(document, '$.trigger', 'manual') FROM checkpoint_documents WHERE branch = ? AND seq = ?"
-)
+AT_CURSOR = "SELECT json_set(document, '$.trigger', 'manual') FROM checkpoint_documents WHERE branch = ? AND seq = ?"
 """The document of any cursor: branch and seq."""

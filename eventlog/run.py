@@ -135,6 +135,8 @@ class Run:
             raise EventLogError(f"no flow of run {self.name!r} waits here: kick it off first, or give it: resume(flow)")
         if entity is None and waiting is not None:
             entity, kwargs = waiting.entity, {"inputs": waiting.given.get("inputs")}
+        if not any(e.status == "paused" for e in self.log.executions(self.name, branch=self.branch)):
+            raise EventLogError(f"no flow of run {self.name!r} waits for a person; see: eventlog replay {self.name}")
         self._director = None  # a new pass: the paused execution is to be taken again
         director = self._director_of_this_pass()
         director.feedback = feedback

@@ -12,11 +12,24 @@ from eventlog.record import MAIN_BRANCH
 ORPHANS = frozenset({"default_env", "cc_env", "codex_env", "cursor_env", "flow_created"})
 """Events CrewAI emits just before a kickoff's root event: they belong to the kickoff that follows."""
 
+is_restoring: ContextVar[bool] = ContextVar("eventlog_restoring", default=False)
+"""Set while CrewAI makes objects from a checkpoint: their making opens no run."""
+
 
 class Home:
     """A run and branch that events go to, with what this process knows of them."""
 
-    __slots__ = ("agents", "attribution", "branch", "counters", "definitions", "is_continued", "open_roots", "reserved", "run")
+    __slots__ = (
+        "agents",
+        "attribution",
+        "branch",
+        "counters",
+        "definitions",
+        "is_continued",
+        "open_roots",
+        "reserved",
+        "run",
+    )
 
     def __init__(self, run: str, branch: str, attribution: str, counters: dict[str, int]) -> None:
         """``counters``: how many scopes of each label stand at the top of the branch already."""
@@ -99,7 +112,7 @@ class Homes:
         open_runs = self._open_runs()
         if len(open_runs) == 1:
             return open_runs[0]
-        if event_type in ORPHANS and self.listeners:
+        if event_type in ORPHANS and self.listeners and not is_restoring.get():
             return self._reserve(source, event_type)
         if not open_runs and len(self._running) == 1:
             return next(iter(self._running.values()))

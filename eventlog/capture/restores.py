@@ -18,10 +18,11 @@ from crewai.agent.core import Agent
 from crewai.agents.agent_builder.base_agent import BaseAgent
 from crewai.crew import Crew
 from crewai.events.event_bus import crewai_event_bus
+from crewai.events.event_context import get_current_parent_id, restore_event_scope
 from crewai.flow.runtime import Flow
 
 from eventlog.append import stored_id
-from eventlog.capture.homes import Home
+from eventlog.capture.homes import Home, is_restoring
 from eventlog.capture.hub import hub
 from eventlog.capture.natives import places_of
 from eventlog.capture.patches import Patch
@@ -93,7 +94,11 @@ def _noted(original: Callable[..., Any]) -> Callable[..., Any]:
     """Remember where an object comes from."""
 
     def from_checkpoint(cls: Any, config: Any, *args: Any, **kwargs: Any) -> Any:
-        restored = original(cls, config, *args, **kwargs)
+        token = is_restoring.set(True)
+        try:
+            restored = original(cls, config, *args, **kwargs)
+        finally:
+            is_restoring.reset(token)
         file, _, name = str(config.restore_from).rpartition("#")
         state = crewai_event_bus.runtime_state
         if file and state is not None:
@@ -119,10 +124,18 @@ def _begun(original: Callable[..., Any]) -> Callable[..., Any]:
     def begin(subject: Any, *args: Any, **kwargs: Any) -> Any:
         known = _origins.pop(id(subject), None)
         if known is not None and known[0]() is subject:
+            _enter_scope(subject)
             hub.each(lambda recorder: _continue(recorder, subject, known[1]))
         return original(subject, *args, **kwargs)
 
     return begin
+
+
+def _enter_scope(subject: Any) -> None:
+    """Stand in the kickoff that goes on: another one restored from it may have ended it meanwhile."""
+    event_id = getattr(subject, "checkpoint_kickoff_event_id", None)
+    if event_id is not None and get_current_parent_id() != event_id:
+        restore_event_scope(((event_id, KINDS["crew" if isinstance(subject, Crew) else "agent"]),))
 
 
 def _continue(recorder: Recorder, subject: Any, origin: Origin) -> None:

@@ -16,7 +16,15 @@ def execution_changed(player: TapePlayer, path: str, at: int | None = None) -> b
     recorded, live = player.tape.definition(path, at), player.live_definitions.get(path)
     if recorded is None or live is None:
         return False
-    return calm(player.tape.value(recorded.get("definition"))) != calm(live.get("definition"))
+    then, now = (_own(player.tape.value(d.get("definition"))) for d in (recorded, live))
+    return calm(then) != calm(now)
+
+
+def _own(content: Any) -> Any:
+    """Return what the user wrote: of a flow its methods, as CrewAI changes other fields while it runs."""
+    if isinstance(content, dict) and "sources" in content:
+        return {name: content.get(name) for name in ("class", "methods", "sources")}
+    return content
 
 
 def task_changed(player: TapePlayer, path: str, at: int) -> bool:

@@ -18,7 +18,7 @@ from eventlog.read import SEQ_MAX
 from eventlog.record import ExecutionInfo
 from eventlog.resume.definitions import execution_changed
 from eventlog.resume.edits import edits_of
-from eventlog.resume.flows import keep_identity
+from eventlog.resume.flows import begin_again
 from eventlog.resume.identity import Wanted, find_execution, split
 from eventlog.resume.player import TapePlayer, Tally
 from eventlog.resume.policy import Policy
@@ -79,6 +79,9 @@ class RunDirector:
             with within(claims, part.claim), within(playing, part.player):
                 part.begin()
                 return self._note_pause(kickoff, kickoff.call())
+        except Exception:
+            part.player.go_on()
+            raise
         finally:
             part.close()
 
@@ -91,6 +94,9 @@ class RunDirector:
             with within(claims, part.claim), within(playing, part.player):
                 part.begin()
                 return self._note_pause(kickoff, await kickoff.call())
+        except Exception:
+            part.player.go_on()
+            raise
         finally:
             part.close()
 
@@ -171,7 +177,7 @@ class RunDirector:
             self.recorder, tape, self._policy, kickoff, lease=lease, edits=edits, feedback=self.feedback
         )
         if kickoff.kind == "flow":
-            keep_identity(player, tape.path, kickoff.entity)
+            begin_again(player, kickoff.entity)
         if edits.inputs:
             values = {k: player.revived(v, lenient=True) for k, v in edits.inputs.items()}
             kickoff.replace("inputs", {**(kickoff.given.get("inputs") or {}), **values})

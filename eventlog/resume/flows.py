@@ -103,10 +103,22 @@ def keep_identity(player: TapePlayer, path: str, flow: Any) -> None:
     if path in player.identified:
         return
     player.identified.add(path)
-    first = next((m.started for p, m in sorted(player.tape.methods.items()) if above(p) == path), None)
-    first = first or player.tape.first_method(path)
+    first = player.tape.first_method(path)
     if first is not None:
         _set_id(flow, _fields(player.tape.value(first.get("state"))).get("id"))
+
+
+def begin_again(player: TapePlayer, flow: Any) -> None:
+    """Give a flow that begins again the state it began with: this object may have run before."""
+    first = player.tape.first_method(player.tape.path)
+    if first is None:
+        return
+    player.identified.add(player.tape.path)
+    fields = _fields(player.tape.value(first.get("state")))
+    if isinstance(flow.state, dict):
+        for name in [n for n in flow.state if n not in fields]:
+            flow.state.pop(name)
+    restore_state(player, flow, fields)
 
 
 def _set_id(flow: Any, identity: Any) -> None:

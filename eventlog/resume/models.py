@@ -30,6 +30,7 @@ def respond(player: TapePlayer, lane: str, name: str, request: Request, llm: Any
         DivergedError: something else was asked here, and the policy says to stop.
         Exception: the recorded call raised.
     """
+    player.go_on()
     exchange = _find(player, lane, name, request)
     if exchange is None:
         return _go_live(player, lane)
@@ -60,7 +61,7 @@ def _complete_record(player: TapePlayer, exchange: Exchange, name: str, request:
 
 def _go_live(player: TapePlayer, lane: str) -> Any:
     """The model has to be asked."""
-    player.go_live()
+    player.go_on()
     with player.lock:
         player.tally.llm_live += 1
         player.tape.marks.forget_call(player.recorder.scopes.next_path(get_current_parent_id(), "llm"))

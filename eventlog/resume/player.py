@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -20,6 +20,7 @@ from eventlog.resume.declared import declared_classes
 from eventlog.resume.definitions import flow_methods_changed, method_name
 from eventlog.resume.divergence import DivergedError, Divergence, RunTakenOverError, first_difference
 from eventlog.resume.edits import Edits
+from eventlog.resume.marks import calm
 from eventlog.resume.policy import Policy
 from eventlog.resume.revive import UnrevivableError, is_redacted, revive, revive_error
 from eventlog.resume.tape import Exchange, Tape, pick
@@ -63,6 +64,8 @@ class TapePlayer:
         self.recorder, self.tape, self.policy, self.entity = recorder, tape, policy, kickoff.entity
         self.lease, self.edits, self.feedback = lease, edits or Edits(), feedback
         self.tally = Tally()
+        self.stopped: Exception | None = None
+        """Why the kickoff is to end."""
         self.divergences: list[Divergence] = []
         self.live_definitions: dict[str, dict[str, Any]] = {}
         """Path of an execution → what it is made of now."""
@@ -74,14 +77,21 @@ class TapePlayer:
 
     # -- every boundary ---------------------------------------------------------------------------
 
-    def go_live(self) -> None:
-        """Ask before the world is touched: whoever lost the run stops here.
+    def go_on(self) -> None:
+        """Ask at every boundary: a kickoff that is to stop stops, whatever CrewAI made of the error at first.
 
         Raises:
-            RunTakenOverError: another process has the run.
+            DivergedError, ToolInFlightError, RunTakenOverError: why it is to stop.
         """
-        if self.lease is not None and self.lease.is_lost:
-            raise RunTakenOverError(self.lease.run, self.lease.epoch)
+        if self.lease is not None and self.lease.is_lost and self.stopped is None:
+            self.stopped = RunTakenOverError(self.lease.run, self.lease.epoch)
+        if self.stopped is not None:
+            raise self.stopped
+
+    def stop(self, error: Exception) -> NoReturn:
+        """End the kickoff: CrewAI hands an error of a tool to the agent, so the next boundary raises it again."""
+        self.stopped = self.stopped or error
+        raise self.stopped
 
     def diverged(self, divergence: Divergence) -> None:
         """Take note of a difference; under ``strict`` it ends the kickoff.
@@ -92,7 +102,7 @@ class TapePlayer:
         self.divergences.append(divergence)
         log.warning("diverged", where=divergence.where, at=divergence.at, what=divergence.what)
         if self.policy.on_change == "strict":
-            raise DivergedError(divergence)
+            self.stop(DivergedError(divergence))
 
     def changed(self, path: str) -> None:
         """Take note that a finished task is defined otherwise now; under ``strict`` that ends the kickoff.
@@ -157,7 +167,7 @@ class TapePlayer:
             known = self.tape.counts.get(lane)
             if known:
                 return known.popleft()
-        self.go_live()
+        self.go_on()
         return MISSING
 
     def tool(self, lane: str, tool: Any, given: dict[str, Any]) -> Served | None:
@@ -169,13 +179,13 @@ class TapePlayer:
         with self.lock:
             exchange = pick(
                 self.tape.human.get(lane, ()),
-                lambda e: e.fields.get("kind") == kind and self.tape.value(e.fields.get("message")) == message,
+                lambda e: not e.failed and e.fields.get("kind") == kind and self._asks(e, message),
             )
-        if exchange is not None and not exchange.failed:
+        if exchange is not None:
             return self._given(exchange, exchange.fields.get("answer"), "text", lane, "human")
         if kind == "human_feedback" and lane in self.tape.paused:
             return flows.feedback(self, lane, given)
-        self.go_live()
+        self.go_on()
         return None
 
     def memory(self, lane: str, operation: str, given: dict[str, Any]) -> Served | None:
@@ -186,7 +196,7 @@ class TapePlayer:
             )
         if exchange is not None:
             return self._given(exchange, exchange.fields.get("result"), "value", lane, "memory")
-        self.go_live()
+        self.go_on()
         return None
 
     def task(self, parent: str | None, task: Any, agent: Any, context: Any) -> Any:
@@ -201,6 +211,10 @@ class TapePlayer:
         """Return the result of a finished method; ``MISSING`` when it has to run."""
         return flows.result(self, lane, flow)
 
+    def _asks(self, exchange: Exchange, message: Any) -> bool:
+        """Whether a person was shown this message."""
+        return calm(self.tape.value(exchange.fields.get("message"))) == calm(self.encoded(message))
+
     # -- helpers ----------------------------------------------------------------------------------
 
     def _given(self, exchange: Exchange, box: Any, key: str, lane: str, what: str) -> Served | None:
@@ -210,7 +224,7 @@ class TapePlayer:
             value = self.revived(tree)
         except UnrevivableError as error:
             log.warning("not_served", what=what, where=lane, reason=str(error))
-            self.go_live()
+            self.go_on()
             return None
         return Answer(lambda: value)
 

@@ -78,6 +78,8 @@ class Tape:
         """Execution path + task key → how often the task was skipped."""
         self.started: dict[str, StoredEvent] = {}
         """Path → the event that opened the newest scope there."""
+        self.last_seq: dict[str, int] = defaultdict(int)
+        """Path → seq of the last event in that very scope."""
         self.tool_ends: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.busy_tools: set[str] = set()
         """Paths of uses of tools that asked models themselves."""
@@ -104,15 +106,21 @@ class Tape:
                 yield from exchanges
 
     def was_open(self, path: str) -> bool:
-        """Whether a tool's scope was opened and never came to an end."""
-        return path in self.started and not self.tool_ends[path]
+        """Whether a use of a tool began and nobody knows what came of it.
+
+        CrewAI says that a tool finished even when it was left by SystemExit; then nothing of the agent's follows.
+        """
+        event = self.started.get(path)
+        if event is None or event.type != "tool_usage_started" or any(not e.failed for e in self.tools[path]):
+            return False
+        ends = self.tool_ends[path]
+        return not ends or (not ends[-1].get("from_cache") and self.last_seq[above(path)] < event.seq)
 
     def open_tools(self) -> list[OpenTool]:
-        """Return the uses of tools that began and did not end."""
+        """Return the uses of tools that may or may not have happened."""
         found = []
         for path, event in self.started.items():
-            answered = any(not exchange.failed for exchange in self.tools[path])
-            if event.type == "tool_usage_started" and not self.tool_ends[path] and not answered:
+            if self.was_open(path):
                 fields = decode_payload(event.payload)
                 found.append(OpenTool(path, str(fields.get("tool_name")), self.value(fields.get("tool_args"))))
         return found
@@ -173,6 +181,7 @@ class _Recording:
             return
         if not event.type.startswith("eventlog.") or event.type == "eventlog.flow_state":
             self._tape.marks.add(event.path, event.type, event.payload)
+        self._tape.last_seq[event.path] = event.seq
         step = _STEPS.get(event.type)
         if step is not None:
             step(self, event, decode_payload(event.payload))

@@ -26,6 +26,7 @@ def result(player: TapePlayer, lane: str, tool: Any, given: dict[str, Any]) -> S
     Raises:
         ToolInFlightError: it was under way when its process ended, and the policy says not to run it again.
     """
+    player.go_on()
     name = read_fact(tool, "name") or ""
     with player.lock:
         exchange = pick(player.tape.tools.get(lane, ()), lambda e: _is_use(player, e, name, lane, given))
@@ -44,7 +45,7 @@ def result(player: TapePlayer, lane: str, tool: Any, given: dict[str, Any]) -> S
 
 def _live(player: TapePlayer) -> None:
     """The tool has to run."""
-    player.go_live()
+    player.go_on()
     with player.lock:
         player.tally.tools_live += 1
 
@@ -109,7 +110,7 @@ def _doubtful(player: TapePlayer, use: OpenTool, reason: str) -> Served | None:
         if key is not None:
             return Answer(lambda: policy[key])
     elif policy == "fail":
-        raise ToolInFlightError(use.tool, use.path, reason)
+        player.stop(ToolInFlightError(use.tool, use.path, reason))
     elif policy == "ask":
         return _ask(player, use, reason)
     _live(player)
@@ -121,7 +122,7 @@ def _ask(player: TapePlayer, use: OpenTool, reason: str) -> Served | None:
     from eventlog.resume.player import Answer  # noqa: PLC0415
 
     if not (sys.stdin and sys.stdin.isatty()):
-        raise ToolInFlightError(use.tool, use.path, f"{reason}, and there is no terminal to ask at")
+        player.stop(ToolInFlightError(use.tool, use.path, f"{reason}, and there is no terminal to ask at"))
     sys.stderr.write(f"Tool {use.tool} with {use.args}: {reason}.\n")
     sys.stderr.write("[r]un it again, [s]upply its result, or [a]bort? ")
     sys.stderr.flush()
@@ -132,6 +133,6 @@ def _ask(player: TapePlayer, use: OpenTool, reason: str) -> Served | None:
         text = sys.stdin.readline().rstrip("\n")
         return Answer(lambda: text)
     if answer != "r":
-        raise ToolInFlightError(use.tool, use.path, reason)
+        player.stop(ToolInFlightError(use.tool, use.path, reason))
     _live(player)
     return None

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -31,3 +34,18 @@ def db(recorded: Path, tmp_path: Path) -> Path:
 def cli(db: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
     """The command line on that copy."""
     return Cli(db, capsys)
+
+
+@pytest.fixture
+def model_server() -> Iterator[ThreadingHTTPServer]:
+    """A stub of a model's service on a free local port; ``RequestHandlerClass.requests`` holds what it was asked."""
+    from tests.integration.test_openai_client import Stub
+
+    handler = type("OwnStub", (Stub,), {"requests": []})
+    stub = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=stub.serve_forever)
+    thread.start()
+    yield stub
+    stub.shutdown()
+    thread.join()
+    stub.server_close()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from crewai import CheckpointConfig
+from crewai.state.checkpoint_config import CheckpointConfig
 
 import eventlog
 from tests.cli_world import environment

@@ -161,8 +161,8 @@ def test_a_task_has_many_names(log: eventlog.Log, name: str) -> None:
         ({"outputs": {"#9": "x"}}, EditError, "no task '#9'"),
         ({"outputs": {"a": 3}}, EditError, "must be text, not int"),
         ({"outputs": {"a": "x", "#1": "y"}}, EditError, "twice"),
-        ({"to": 1, "outputs": {"a": "x"}}, EditError, "there are none at event 1"),
-        ({"to": 1, "inputs": {"a": "x"}}, EditError, "nothing was kicked off"),
+        ({"to": 0, "outputs": {"a": "x"}}, EditError, "there are none at event 0"),
+        ({"to": 0, "inputs": {"a": "x"}}, EditError, "nothing was kicked off"),
         ({"to": 10**6}, CursorNotFoundError, "1000000"),
     ],
 )

@@ -5,30 +5,37 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from crewai import Agent, CheckpointConfig, Crew, Task
+from crewai import LLM, Agent, Crew, RuntimeState, Task
 from crewai.events.event_bus import crewai_event_bus
+from crewai.state.checkpoint_config import CheckpointConfig
 from crewai.state.checkpoint_listener import _find_checkpoint
 from crewai.state.provider.sqlite_provider import SqliteProvider
 
 import eventlog
 from eventlog import EventLogProvider
 from eventlog.errors import EventLogError
-from eventlog.testing import ScriptedLLM, final
 from tests.integration.native import RUN, config, record, rows
 
-CANARY = "canary-4f6b2d90e1"
+CANARY = "sk-test-canary-0123456789abcdef"
 
 
-def crew_with(checkpoint: Any, **options: Any) -> Crew:
+@pytest.fixture
+def llm(model_server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """One of CrewAI's own models with a key: those of others it cannot restore."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-environment-0123456789")
+    return LLM(model="openai/gpt-4o-mini", api_key=CANARY, base_url=f"http://127.0.0.1:{model_server.server_port}/v1")
+
+
+def crew_with(llm: Any, of_crew: Any, **options: Any) -> Crew:
     """Return a crew of two tasks without tools: CrewAI cannot write function tools down."""
-    llm = ScriptedLLM(script=[final("one"), final("two"), final("three")], api_key=CANARY)
     agent = Agent(role="Writer", goal="g", backstory="b", llm=llm, **options)
     tasks = [Task(description=f"Do {i}.", expected_output="x", agent=agent) for i in range(2)]
-    return Crew(name="pair", agents=[agent], tasks=tasks, checkpoint=checkpoint)
+    return Crew(name="pair", agents=[agent], tasks=tasks, checkpoint=of_crew)
 
 
 def run(crew: Crew) -> None:
@@ -38,27 +45,28 @@ def run(crew: Crew) -> None:
     crewai_event_bus.flush()
 
 
-def test_automatic_checkpoints_go_into_the_log_in_a_line(tmp_path: Path) -> None:
+def test_automatic_checkpoints_go_into_the_log_in_a_line(tmp_path: Path, llm: Any) -> None:
     """One line to migrate; the log is made if it is not there; no secret; each names the one before as its parent."""
     db = tmp_path / "x.db"
-    run(crew_with(CheckpointConfig(location=str(db), provider=EventLogProvider())))
+    run(crew_with(llm, CheckpointConfig(location=str(db), provider=EventLogProvider())))
     marks = rows(db)
 
     assert [row.data["trigger"] for row in marks] == ["task_completed"] * 2
     assert [row.parent_id for row in marks] == [None, marks[0].id]
     assert CANARY not in str(marks)
     assert not any(CANARY.encode() in path.read_bytes() for path in tmp_path.glob("x.db*"))
-    assert "api_key" not in marks[0].entity["agents"][0]["llm"]
+    crew = next(entity for entity in marks[0].data["entities"] if entity["entity_type"] == "crew")
+    assert "api_key" not in crew["agents"][0]["llm"]
     assert Crew.from_checkpoint(config(db, marks[0])).tasks[0].output is not None
 
 
-def test_they_stand_beside_those_of_the_log(tmp_path: Path) -> None:
+def test_they_stand_beside_those_of_the_log(tmp_path: Path, llm: Any) -> None:
     """The newest first, whoever wrote it; both are restored from."""
     db = tmp_path / "x.db"
     record(db, "sequential_react")
     with eventlog.open(db) as log:
         provider = EventLogProvider(log)
-        run(crew_with(CheckpointConfig(location="elsewhere.db", provider=provider)))
+        run(crew_with(llm, CheckpointConfig(location="elsewhere.db", provider=provider)))
     ours, native = rows(db)[:2], rows(db)[2:]
 
     assert len(native) == 2
@@ -67,12 +75,12 @@ def test_they_stand_beside_those_of_the_log(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere.db").exists()
 
 
-def test_max_checkpoints_prunes_only_what_crewai_wrote(tmp_path: Path) -> None:
+def test_max_checkpoints_prunes_only_what_crewai_wrote(tmp_path: Path, llm: Any) -> None:
     """And says how many went, which SQLite does not for a view."""
     db = tmp_path / "x.db"
     record(db, "sequential_react")
     provider = EventLogProvider()
-    run(crew_with(CheckpointConfig(location=str(db), provider=provider, max_checkpoints=1, on_events=["*"])))
+    run(crew_with(llm, CheckpointConfig(location=str(db), provider=provider, max_checkpoints=1, on_events=["*"])))
 
     assert len(rows(db)) == 2 + 1
     provider.checkpoint("{}", str(db), branch="b")
@@ -81,14 +89,12 @@ def test_max_checkpoints_prunes_only_what_crewai_wrote(tmp_path: Path) -> None:
     assert [row.branch for row in rows(db)] == ["main", "main", "main", "b"]
 
 
-def test_manual_checkpoints_are_stored_or_raise(tmp_path: Path) -> None:
+def test_manual_checkpoints_are_stored_or_raise(tmp_path: Path, llm: Any) -> None:
     """``state.checkpoint`` and ``acheckpoint``; a file that is no log is refused, and left as it was."""
     db, other = tmp_path / "x.db", tmp_path / "other.db"
     sqlite3.connect(other).execute("CREATE TABLE t (x)")
-    crew = crew_with(None)
-    run(crew)
-    state: Any = crewai_event_bus.runtime_state
-    state.root[:] = [crew]
+    crew = crew_with(llm, None)
+    state: Any = RuntimeState(root=[crew])
     state._provider = EventLogProvider()
     first = state.checkpoint(str(db))
     second = asyncio.run(state.acheckpoint(str(db)))
@@ -121,11 +127,11 @@ def test_crewais_own_provider_can_write_into_a_log(tmp_path: Path) -> None:
     [(None, None, 2), (False, None, 0), (None, False, 0), (True, False, 2), (False, True, 0)],
 )
 def test_checkpoint_false_is_heeded_as_crewai_inherits_it(
-    tmp_path: Path, of_agent: Any, of_crew: Any, expected: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, llm: Any, of_agent: Any, of_crew: Any, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An agent's own word counts, without one its crew's; by hand there is always one."""
     monkeypatch.chdir(tmp_path)  # CrewAI's own default provider writes to ./.checkpoints
-    crew = crew_with(of_crew, checkpoint=of_agent)
+    crew = crew_with(llm, of_crew, checkpoint=of_agent)
     with eventlog.open(tmp_path / "x.db") as log, log.run(RUN):
         crew.kickoff()
     asked = [row for row in rows(tmp_path / "x.db") if row.data["trigger"] == "task_completed"]
