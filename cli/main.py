@@ -31,6 +31,7 @@ COMMANDS = {
     "show": "show:show",
     "replay": "replay:replay",
     "diff": "diff:diff",
+    "resume": "resume:resume",
     "branches": "branches:branches",
     "fork": "fork:fork",
     "stats": "stats:stats",

@@ -52,7 +52,8 @@ def record(
     program = Program(script, args, as_module=as_module)
     program.prepare()
     name = run or _mint_name(script, as_module=as_module)
-    recording = Recording(settings, name, durability, quiet=quiet)
+    command = ["python", *(["-m"] if as_module else []), script, *args]
+    recording = Recording(settings, name, durability, quiet=quiet, command=command)
     return partial(_run_recorded, program, recording)
 
 

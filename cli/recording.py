@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import atexit
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from eventlog.cli.options import Settings
 from eventlog.cli.text import count_of, harmless
 from eventlog.log import open_log
+from eventlog.record import MAIN_BRANCH
 
 if TYPE_CHECKING:
     from eventlog.listener import EventLogListener
@@ -22,13 +24,17 @@ if TYPE_CHECKING:
 class Recording:
     """Captures everything from ``start`` on under one run."""
 
-    def __init__(self, settings: Settings, run: str, durability: Durability, *, quiet: bool) -> None:
-        """Open the log.
+    def __init__(
+        self, settings: Settings, run: str, durability: Durability, *, quiet: bool, branch: str = MAIN_BRANCH,
+        command: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Open the log. ``command`` is what runs, for who wants to start it again.
 
         Raises:
             LogOpenError: it cannot be written; nothing was run.
         """
-        self._settings, self._run, self._quiet = settings, run, quiet
+        self._settings, self._run, self._branch, self._quiet = settings, run, branch, quiet
+        self._command = list(command)
         self._log = open_log(settings.db, durability=durability)
         self._listener: EventLogListener | None = None
         self._pid = os.getpid()
@@ -38,29 +44,48 @@ class Recording:
         atexit.register(self._finish)
         from eventlog.listener import EventLogListener
 
-        self._listener = EventLogListener(self._log, run=self._run)
+        self._listener = EventLogListener(self._log, run=self._run, branch=self._branch)
+        self._on_start()
+
+    def _on_start(self) -> None:
+        """Keep the command."""
+        from eventlog.capture.commands import note_command
+
+        writer = self._log.writer
+        note_command(writer.recorder, writer.recorder.homes.listener_homes[-1], self._log.reader, self._command)
 
     def _finish(self) -> None:
         """Close the log and say what is in it; a forked child leaves that to its parent."""
         if os.getpid() != self._pid or self._listener is None:
             return
         mode = self._log.status().capture_mode
+        self._on_finish()
         self._listener.close()
         status = self._log.status()
         self._log.close()
         if not self._quiet:
             self._report(status, mode)
 
+    def _on_finish(self) -> None:
+        """Do what has to be done before the log is closed."""
+
     def _report(self, status: Status, mode: str) -> None:
         """Write one line to stderr, and another one if events were lost."""
         lost = status.failed + status.queued
         if self._settings.as_json:
             facts = {"run": self._run, "events": status.committed, "lost": lost, "path": str(self._settings.db)}
-            click.echo(msgspec.json.encode({**facts, "capture_mode": mode}), err=True)
+            click.echo(msgspec.json.encode({**facts, "capture_mode": mode, **self._facts()}), err=True)
             return
-        count = count_of(status.committed, "event")
-        click.echo(harmless(f"recorded run {self._run}: {count} → {self._settings.db}"), err=True)
+        click.echo(harmless(f"{self._sentence(status)} → {self._settings.db}"), err=True)
         if lost:
             click.echo(
                 harmless(f"warning: {count_of(lost, 'event')} lost: {status.last_error or status.degraded}"), err=True
             )
+
+    def _sentence(self, status: Status) -> str:
+        """Say what was done."""
+        return f"recorded run {self._run}: {count_of(status.committed, 'event')}"
+
+    def _facts(self) -> dict[str, Any]:
+        """Return more of what was done, for programs."""
+        return {}

@@ -10,6 +10,7 @@ from crewai.events.base_event_listener import BaseEventListener
 from eventlog.capture.homes import Home
 from eventlog.capture.signals import signal_events
 from eventlog.log import Log, open_log
+from eventlog.record import MAIN_BRANCH
 
 
 class EventLogListener(BaseEventListener):
@@ -20,19 +21,19 @@ class EventLogListener(BaseEventListener):
     """
 
     def __init__(
-        self, log: str | os.PathLike[str] | Log | None = None, *, run: str | None = None, signals: bool = True,
-        **options: Any,
+        self, log: str | os.PathLike[str] | Log | None = None, *, run: str | None = None, branch: str = MAIN_BRANCH,
+        signals: bool = True, **options: Any,
     ) -> None:  # fmt: skip
         """``log``: a path, an open log, or nothing for the default path; ``options`` as for ``eventlog.open``.
 
-        ``signals``: emit CrewAI's system-signal events where its own telemetry does not.
+        ``branch`` is that of ``run``. ``signals``: emit CrewAI's system-signal events where its own telemetry does not.
 
         Raises:
             LogOpenError: the file cannot be used as a log.
         """
         self._own = not isinstance(log, Log)
         self.log = log if isinstance(log, Log) else open_log(log, **options)
-        self._run, self._signals = run, signals
+        self._run, self._branch, self._signals = run, branch, signals
         self._home: Home | None = None
         self._closed = False
         super().__init__()
@@ -42,7 +43,7 @@ class EventLogListener(BaseEventListener):
         writer = self.log.writer
         writer.recorder.start(capture_all=True)
         if self._run is not None:
-            self._home = writer.enter_run(self._run, "main")
+            self._home = writer.enter_run(self._run, self._branch)
             writer.recorder.homes.listener_homes.append(self._home)
         if self._signals:
             signal_events.install()

@@ -66,6 +66,7 @@ STARTS = frozenset(ENDS.values())
 OWN_TYPES = frozenset(
     {
         "eventlog.capture_gap",
+        "eventlog.command",
         "eventlog.definition",
         "eventlog.execution_aborted",
         "eventlog.execution_result",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from crewai.flow.async_feedback import HumanFeedbackPending
 
+from eventlog.capture.commands import command_line, note_command
 from eventlog.capture.definitions import definition_of_entity
 from eventlog.capture.keys import stable_key
 from eventlog.capture.playing import Claim, claims, playing, within
@@ -52,6 +53,8 @@ class RunDirector:
         """What all kickoffs of this pass took from the tape and asked the world."""
         self.paused: Kickoff | None = None
         """The flow that waits for a person."""
+        self.command: list[str] | None = command_line()
+        """The command line of this process, until it is on record."""
         self.feedback: str | None = None
         """What that person says."""
 
@@ -68,7 +71,18 @@ class RunDirector:
             RunBusyError: another process works on the run.
             DivergedError: the code changed, and the policy says to stop.
         """
+        inside = self.recorder.homes.current()
+        if inside is not None and inside is not self._home:
+            return kickoff.call()  # of a run that the program opened itself
+        self._note_command()
         return self._direct_later(kickoff) if kickoff.is_async else self._direct_now(kickoff)
+
+    def _note_command(self) -> None:
+        """Keep the command line that runs here, for who wants to start it again."""
+        if self.command is None:
+            return
+        argv, self.command = self.command, None
+        note_command(self.recorder, self._home, self._reader, argv)
 
     def _direct_now(self, kickoff: Kickoff) -> Any:
         """Direct a synchronous kickoff."""
