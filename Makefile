@@ -17,7 +17,7 @@ help: ## Show this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.12]"
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(STAMP) ## Record a crew, kill it in the middle, look at it; offline
+demo: $(STAMP) ## Record a crew, kill it in the middle, look at it, resume it; offline
 	@$(BIN)/eventlog demo $(ARGS)
 
 test: $(STAMP) ## Run the tests and hold the coverage floor; ARGS go to pytest

@@ -1,4 +1,4 @@
-"""``eventlog demo``: a crew is recorded, killed in the middle of a task, and looked at."""
+"""``eventlog demo``: a crew is recorded, killed in the middle of a task, looked at, and resumed."""
 
 from __future__ import annotations
 
@@ -100,6 +100,30 @@ class Demo:
             return False
         return types.count("task_started") == KILL_IN_TASK and types[-1] == "llm_call_started" and _since_task(types)
 
+    def resume(self) -> None:
+        """Start the program again in resume mode, in a process of its own.
+
+        Raises:
+            DemoError: it did not come to its end.
+        """
+        options = ["resume", RUN, "--db", str(self.db), "--", "python", str(self.script)]
+        self.tell("\n$ " + shlex.join([command_name(), *options]))
+        environment = {**os.environ, **OFFLINE, "CREWAI_STORAGE_DIR": str(self.folder / "crewai")}
+        with (self.folder / "resumed.txt").open("w+b") as output:
+            done = subprocess.run(  # noqa: S603
+                [*_EVENTLOG, *options], stdout=output, stderr=output, env=environment, cwd=self.folder, check=False
+            )
+            output.seek(0)
+            lines = output.read().decode(errors="replace").strip().splitlines()
+        if done.returncode:
+            raise DemoError(f"the crew did not come to its end; its output is in {self.folder}/resumed.txt")
+        self.tell("\n".join(line for line in lines if line.startswith(("Tea market", "resumed run"))))
+
+    def model_calls(self) -> int:
+        """Return how many answers of the LLM are in the log."""
+        with open_log(self.db, readonly=True) as log:
+            return log.state(RUN).llm.calls
+
     def moments(self) -> dict[str, str]:
         """Return three events worth a look: id → what had just happened."""
         with open_log(self.db, readonly=True) as log:
@@ -140,7 +164,7 @@ def _since_task(types: list[str]) -> bool:
 )  # fmt: skip
 @shared_options
 def demo(settings: Settings, folder: Path | None) -> None:
-    """Record a crew, kill it in the middle of a task, and look at it: no key, no network, under a minute.
+    """Record a crew, kill it in the middle of a task, look at it, resume it: no key, no network, under a minute.
 
     The LLM is scripted. The folder stays, to go on with. --db is not used: the log is in that folder.
     """
@@ -153,8 +177,10 @@ def demo(settings: Settings, folder: Path | None) -> None:
     code = _first_act(show)
     moments = show.moments()
     _second_act(show, moments)
+    saved, made = _third_act(show)
     if settings.as_json:
-        show_json({"dir": str(place), "db": str(show.db), "run": RUN, "killed_by": -code, "ids": list(moments)})
+        facts = {"dir": str(place), "db": str(show.db), "run": RUN, "killed_by": -code, "ids": list(moments)}
+        show_json({**facts, "llm_calls_saved": saved, "llm_calls_made": made})
 
 
 def _first_act(show: Demo) -> int:
@@ -174,7 +200,23 @@ def _second_act(show: Demo, moments: dict[str, str]) -> None:
     for event_id, meaning in moments.items():
         show.tell(f"\nThe state when {meaning}:")
         show.run("replay", "--to", event_id)
-    first, name = next(iter(moments)), command_name()
+
+
+def _third_act(show: Demo) -> tuple[int, int]:
+    """Start the same program again and let it go on; return the model calls saved and made."""
+    show.tell("\nThe same program, started again, goes on in the middle of its task:")
+    saved = show.model_calls()
+    show.resume()
+    made = show.model_calls() - saved
+    show.tell(f"\nLLM calls: {saved} saved (their answers were in the log), {made} made.")
+    show.run("runs")
+    _tell_more(show)
+    return saved, made
+
+
+def _tell_more(show: Demo) -> None:
+    """Say what else can be tried."""
+    first, name = next(iter(show.moments())), command_name()
     show.tell(
         "\nTry it yourself:\n"
         f"  cd {shlex.quote(str(show.folder))}\n"
@@ -183,5 +225,6 @@ def _second_act(show: Demo, moments: dict[str, str]) -> None:
         f"  {name} stats {RUN} --by task         tokens and time\n"
         f"  {name} record --run whole {show.script.name}    the same crew to its end\n"
         f"  {name} diff {RUN} whole              where the two differ\n"
+        f"  {name} fork --to {first} --branch other    another line of history from there\n"
         "\nThe folder stays until you delete it."
     )

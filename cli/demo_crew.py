@@ -28,26 +28,25 @@ def price_of(tea: str) -> str:
     return {"sencha": "18.20", "assam": "9.75", "oolong": "31.00"}.get(tea.lower(), "unknown")
 
 
-def compare_teas(_messages: list[Any], _tools: list[str]) -> Any:
-    """Answer after some thought."""
-    time.sleep(SECONDS_TO_COMPARE)
-    return final("Oolong is the most expensive at 31.00; Assam is the bargain.")
+def answer(messages: list[Any], _tools: list[str]) -> Any:
+    """Say what a model would say; like one, it knows nothing but the messages."""
+    asked = "\n".join(str(message["content"]) for message in messages)
+    looked_up = sum(str(m["content"]).count("\nObservation:") for m in messages if m["role"] == "assistant")
+    if "Find today's prices" in asked:
+        teas = ("Sencha", "Assam")
+        done = final("Sencha costs 18.20 and Assam 9.75 per 100 g.")
+        return tool_call("price_of", tea=teas[looked_up]) if looked_up < len(teas) else done
+    if "Compare the teas" in asked:
+        if not looked_up:
+            return tool_call("price_of", tea="Oolong")
+        time.sleep(SECONDS_TO_COMPARE)
+        return final("Oolong is the most expensive at 31.00; Assam is the bargain.")
+    return final("Tea market: buy Assam now, keep Oolong for guests, and stay with Sencha.")
 
 
 def build_crew() -> Crew:
     """Return a crew of two agents and three tasks."""
-    llm = ScriptedLLM(
-        model="scripted-tea",
-        delay=SECONDS_PER_CALL,
-        script=[
-            tool_call("price_of", tea="Sencha"),
-            tool_call("price_of", tea="Assam"),
-            final("Sencha costs 18.20 and Assam 9.75 per 100 g."),
-            tool_call("price_of", tea="Oolong"),
-            compare_teas,
-            final("Tea market: buy Assam now, keep Oolong for guests, and stay with Sencha."),
-        ],
-    )
+    llm = ScriptedLLM(model="scripted-tea", delay=SECONDS_PER_CALL, script=answer)
     buyer = Agent(role="Buyer", goal="Know the prices", backstory="Thirty years of tea.", llm=llm, tools=[price_of])
     writer = Agent(role="Writer", goal="Write clearly", backstory="A former editor.", llm=llm)
     prices = Task(name="prices", description="Find today's prices.", expected_output="Prices", agent=buyer)

@@ -370,6 +370,7 @@ def open_log(
     batch_ms: float = 20,
     redaction: Redaction = Redaction(),  # noqa: B008 - frozen
     snapshot_on: Collection[str] = SNAPSHOT_ON,
+    omit_payload: Collection[str] = (),
 ) -> Log:
     """Return the log at ``path`` (default: ``EVENTLOG_DB``, else ``./eventlog.db``), made if it is not there.
 
@@ -378,9 +379,15 @@ def open_log(
 
     Raises:
         LogOpenError: one of its kinds: the file cannot be used as a log; it is unchanged.
+        EventLogError: ``omit_payload`` names events of the library's own, which resuming needs.
     """
+    if any(name.startswith(OWN_PREFIX) for name in omit_payload):
+        raise errors.EventLogError(f"omit_payload: events that begin with {OWN_PREFIX!r} are needed to resume a run")
     where = Path(path if path is not None else os.environ.get("EVENTLOG_DB", DEFAULT_PATH))
-    options = Options(durability=durability, batch_ms=batch_ms, redaction=redaction, snapshot_on=snapshot_on)
+    options = Options(
+        durability=durability, batch_ms=batch_ms, redaction=redaction, snapshot_on=snapshot_on,
+        omit_payload=omit_payload,
+    )  # fmt: skip
     return Log(where, None if readonly else options)
 
 

@@ -79,6 +79,8 @@ FLAG_UNMARKED = 8
 """Its agent, crew or flow has ``checkpoint=False``: it triggers no checkpoint."""
 FLAG_REPLAYED = 4
 """A resumed kickoff said again what an earlier process had said: the same step, not another one."""
+FLAG_OMITTED = 8
+"""The payload was left out by the user's choice (``omit_payload``)."""
 
 
 class ExecutionInfo(msgspec.Struct, frozen=True, kw_only=True):

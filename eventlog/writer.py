@@ -48,6 +48,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     redaction: Redaction = Redaction()
     snapshot_on: Collection[str] = SNAPSHOT_ON
     """Event types that make a checkpoint; ``"*"`` for all."""
+    omit_payload: Collection[str] = ()
+    """Event types of CrewAI whose payload is left out: header and exchange stay. What only the payload held, such as
+    the output of a task (``task_completed``), is made again from the exchanges when a run goes on."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +121,7 @@ class Writer:
             from eventlog.capture.secrets import environment_secrets  # noqa: PLC0415
 
             self.encoder.redactor.learn_all(environment_secrets())
-            self._recorder = Recorder(self.pipeline, self.encoder, _mint)
+            self._recorder = Recorder(self.pipeline, self.encoder, _mint, self.options.omit_payload)
             self._recorder.on_committed = self.appended
             self._recorder.file = str(self.path)
         return self._recorder

@@ -185,9 +185,10 @@ class _Exchange:
         }
         if not call.started:
             fields |= {"messages": request.messages, "tools": request.tools}
-        if error is None and (call.completed is None or not _same(call.response, result)):
+        is_told = call.completed is not None and "llm_call_completed" not in recorder.omits
+        if error is None and not (is_told and _same(call.response, result)):
             fields["response"] = {"value": result}
-        if error is None and call.completed is None:
+        if error is None and not is_told:
             fields["usage"] = call.usage or None
         recorder.append_numbered("eventlog.llm_exchange", fields, self._parent)
 

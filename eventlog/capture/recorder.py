@@ -8,7 +8,7 @@ has been stored.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from copy import copy
 from hashlib import blake2b
 from typing import Any
@@ -30,7 +30,7 @@ from eventlog.capture.secrets import secrets_of
 from eventlog.codec import Encoded, Encoder
 from eventlog.logger import Logger
 from eventlog.pipeline import Pipeline
-from eventlog.record import FLAG_PLACEHOLDER, FLAG_REDACTED, FLAG_REPLAYED, FLAG_UNMARKED, NewEvent, join_path
+from eventlog.record import FLAG_OMITTED, FLAG_PLACEHOLDER, FLAG_REDACTED, FLAG_REPLAYED, FLAG_UNMARKED, NewEvent, join_path
 from eventlog.requests import normalise
 
 log = Logger(__name__)
@@ -53,9 +53,11 @@ class Work(msgspec.Struct):
 class Recorder:
     """Captures into one log."""
 
-    def __init__(self, pipeline: Pipeline, encoder: Encoder, mint: Callable[[str], Home]) -> None:
-        """``mint`` makes a run for a kickoff that has none."""
-        self.pipeline, self.encoder = pipeline, encoder
+    def __init__(
+        self, pipeline: Pipeline, encoder: Encoder, mint: Callable[[str], Home], omits: Collection[str] = ()
+    ) -> None:
+        """``mint`` makes a run for a kickoff that has none; of event types in ``omits`` the payload is left out."""
+        self.pipeline, self.encoder, self.omits = pipeline, encoder, frozenset(omits)
         self.homes = Homes(mint)
         self.captured = self.errors = self.placeholders = self.redacted = 0
         self.last_error: str | None = None
@@ -79,7 +81,8 @@ class Recorder:
     def freeze(self, work: Work) -> None:
         """Keep what an event holds now: it is stored after the emission that its signal handler interrupted."""
         try:
-            work.frozen = self.encoder.encode(payload_fields(work.event))
+            is_omitted = work.event.type in self.omits
+            work.frozen = self.encoder.encode({} if is_omitted else payload_fields(work.event))
             work.event = copy(work.event)
         except Exception as error:
             self._note(error)
@@ -114,7 +117,9 @@ class Recorder:
         if place.opens is not None:
             self._learn_secrets(work.source)
             work.frozen = None  # it may hold what was only now learned to be secret
-        encoded = work.frozen or self.encoder.encode(payload_fields(work.event))
+        is_omitted = work.event.type in self.omits
+        encoded = work.frozen or self.encoder.encode({} if is_omitted else payload_fields(work.event))
+        encoded.flags |= FLAG_OMITTED if is_omitted else 0
         main = build(work.event, encoded, place, self.encoder.text)
         if refuses_checkpoints(work.source, work.event):
             main = structs.replace(main, flags=main.flags | FLAG_UNMARKED)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from eventlog.read import Reader, decode_payload
-from eventlog.record import FLAG_REPLAYED, StoredEvent
+from eventlog.record import FLAG_OMITTED, FLAG_REPLAYED, StoredEvent
 from eventlog.replay.event_types import ENDS
 from eventlog.replay.path import above
 from eventlog.resume.marks import Marks
@@ -243,6 +243,8 @@ class _Recording:
 
     def task_completed(self, event: StoredEvent, payload: dict[str, Any]) -> None:
         """A task has its output."""
+        if event.flags & FLAG_OMITTED:
+            return  # it is made again from its exchanges
         start = self._tape.started.get(event.path)
         started = decode_payload(start.payload) if start is not None else {}
         self._tape.tasks[event.path] = Finished(event.seq, event.path, started, payload)
@@ -258,6 +260,8 @@ class _Recording:
 
     def method_finished(self, event: StoredEvent, payload: dict[str, Any]) -> None:
         """A method returned."""
+        if event.flags & FLAG_OMITTED:
+            return
         started = self._method_starts.get(event.path, {})
         self._tape.methods[event.path] = Finished(event.seq, event.path, started, payload)
         self._tape.paused.discard(event.path)

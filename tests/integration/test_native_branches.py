@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crewai import Agent, Crew
+from crewai import Agent, Crew, Task
 
 import eventlog
+from eventlog.testing import ScriptedLLM, final
 from tests.integration.native import RUN, config, record, rows
+from tests.scenarios import World
 
 
 @contextmanager
@@ -123,3 +125,21 @@ def test_without_a_recorder_nothing_is_logged(tmp_path: Path) -> None:
         events = log.runs()[0].events
         Crew.from_checkpoint(config(db, rows(db)[0])).kickoff(inputs=scenario.inputs)
         assert (log.runs()[0].events, len(log.branches(RUN))) == (events, 1)
+
+
+def test_a_context_of_a_task_that_still_has_to_run_is_that_task_again(tmp_path: Path) -> None:
+    """CrewAI restores a copy of it, which never gets an output."""
+    llm = ScriptedLLM(script=[final(word) for word in ("first", "second", "third", "second", "third")])
+    agent = World().agent(llm=llm)
+    tasks = [Task(description=f"Do {i}.", expected_output="x", agent=agent) for i in range(3)]
+    tasks[2].context = [tasks[1]]
+    with listening(tmp_path / "x.db", RUN):
+        Crew(agents=[agent], tasks=tasks).kickoff()
+    with listening(tmp_path / "x.db", "listener"):
+        crew = Crew.from_checkpoint(config(tmp_path / "x.db", rows(tmp_path / "x.db")[0]))
+        crew.kickoff()
+    prompt = str(llm.calls[-1].messages)
+
+    assert crew.tasks[2].context == [crew.tasks[1]]
+    assert "second" in prompt
+    assert "first" not in prompt

@@ -42,7 +42,7 @@ def test_a_crew_goes_on_from_every_checkpoint_to_the_same_output(tmp_path: Path)
     assert len(marks) > 30
     assert set(outcomes) == {(True, True)}
     subject: Any = scenario.subject
-    assert (crew.tasks[0].tools or [None])[0] is subject.tasks[0].tools[0]
+    assert (crew.tasks[0].tools or [])[0] is subject.tasks[0].tools[0]
     assert crew.agents[0].llm is subject.agents[0].llm
 
 
@@ -58,6 +58,8 @@ def test_the_rows_are_one_line_of_descent_with_one_entity_each(tmp_path: Path) -
     assert {row.entity["entity_type"] for row in marks} == {"crew"}
     assert [sum(t["output"] is not None for t in row.entity["tasks"]) for row in marks] == [0, 1, 1, 2]
     assert len({row.id[:24] for row in marks}) == len(marks)
+    assert marks[0].entity["agents"][0]["role"] == "Writer 0 of tea"
+    assert marks[0].entity["tasks"][0]["checkpoint_original_description"] == "Do step 0 about {topic}"
 
 
 @pytest.mark.parametrize(("name", "calls"), [("flow_linear", 2), ("flow_structured_state", 1), ("flow_with_crew", 2)])
@@ -250,7 +252,7 @@ def test_an_imported_log_restores_like_the_one_it_came_from(tmp_path: Path) -> N
     Find.__qualname__ = "Find"  # as one at the top of a module: CrewAI writes it down with its schema
     agent = World().agent(llm=ScriptedLLM(script=[final("done " * 200)]), tools=[find])
     with eventlog.open(tmp_path / "x.db") as log, log.run(RUN):
-        Crew(agents=[agent], tasks=[Task(description="Do.", expected_output="x", agent=agent)]).kickoff()
+        Crew(agents=[agent], tasks=[Task(description="Do it. " * 100, expected_output="x", agent=agent)]).kickoff()
     lines = [json.loads(line) for line in export_file(tmp_path / "x.db", tmp_path / "x.jsonl")]
     with eventlog.open(tmp_path / "y.db") as log:
         import_file(log, tmp_path / "x.jsonl")
