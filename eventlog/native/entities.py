@@ -167,6 +167,6 @@ def _fields(obj: Any, skip: frozenset[str] | set[str]) -> dict[str, Any]:
 def _filled(text: Any, inputs: dict[str, Any]) -> Any:
     """Return a text with its inputs; as it is when one is missing."""
     try:
-        return text
+        return interpolate_only(text, inputs) if inputs else text
     except Exception:  # CrewAI will say so itself when it fills the text in
         return text
