@@ -128,7 +128,7 @@ class Appender:
         self._branches.clear()
 
     def _catch_up(self) -> None:
-        """Read the heads anew if another connection wrote since; it may have taken over a run of ours."""
+        """Read the heads anew if another connection wrote since; it may have taken over a branch of ours."""
         if self._version != -1:
             self._seen_seq = self._last_seq  # committed: a rollback forgets the version
         version = self.db.execute("PRAGMA data_version").fetchone()[0]
@@ -167,7 +167,7 @@ class Appender:
         self._last_seq = seq
         self._digests[branch] = row[-1]
         self._links.put((run, event.event_id), seq)
-        self._index(seq, run, branch, row[13], event)
+        self._index(seq, branch, row[13], event)
         return seq
 
     def _row(self, seq: int, run: int, branch: int, event: NewEvent) -> tuple[Any, ...]:
@@ -238,8 +238,8 @@ class Appender:
             self._paths.put(path, found)
         return found
 
-    def _index(self, seq: int, run: int, branch: int, path: int, event: NewEvent) -> None:
-        """Keep the index of kickoffs, and who has the run open, in step with the events."""
+    def _index(self, seq: int, branch: int, path: int, event: NewEvent) -> None:
+        """Keep the index of kickoffs, and who has the branch open, in step with the events."""
         if (new := event.opens) is not None:
             parent = self._path_id(new.parent) if new.parent else None
             self.db.execute(_OPEN_EXECUTION, (branch, path, parent, new.kind, new.name, new.key, new.inputs_hash, seq))
@@ -249,7 +249,7 @@ class Appender:
             if not self.db.execute(_CLOSE_EXECUTION, (status, seq, branch, place)).rowcount:
                 override_execution(self.db, branch, place, status, seq)
         if event.releases:
-            self.leases.release(run)
+            self.leases.release(branch)
 
     # -- runs and branches ------------------------------------------------------------------
 
@@ -262,23 +262,24 @@ class Appender:
         if known is None:
             known = self._make_run(event.run, event.branch, event.attribution)
             if branch != event.branch:
-                known = known[0], self._make_stale(*known, event.run, branch)
+                known = known[0], self._make_stale(*known, event, branch)
             self._branches.put((event.run, branch), known)
         return known
 
-    def _make_stale(self, run: int, branch: int, run_name: str, name: str) -> int:
-        """Return the row of the branch for what is recorded after another process took the run over."""
-        seen = self.leases.seen_seq(run_name)
+    def _make_stale(self, run: int, branch: int, event: NewEvent, name: str) -> int:
+        """Return the row of the branch for what is recorded after another process took the meant one over."""
+        seen = self.leases.seen_seq(event.run, event.branch)
         return make_branch(self.db, run, name, branch, last_event(self.db, branch, seen)[0])
 
     def _make_run(self, run: str, branch: str, attribution: str) -> tuple[int, int]:
         """Return the rows of a run and its branch, making what a first event may make."""
         now = time.time_ns()
-        sql = "INSERT INTO runs (name, created_ns, attribution, owner) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-        self.db.execute(sql, (run, now, attribution, self.owner if attribution != "named" else None))
+        sql = "INSERT INTO runs (name, created_ns, attribution) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        self.db.execute(sql, (run, now, attribution))
         row = int(self.db.execute("SELECT id FROM runs WHERE name = ?", (run,)).fetchone()[0])
-        sql = "INSERT INTO branches (run, name, created_ns) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-        self.db.execute(sql, (row, MAIN_BRANCH, now))
+        owner = self.owner if attribution != "named" else None  # whoever mints a run has it open
+        sql = "INSERT INTO branches (run, name, created_ns, owner) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        self.db.execute(sql, (row, MAIN_BRANCH, now, owner))
         found = find_branch(self.db, row, branch)
         if found is None:
             raise BranchNotFoundError(f"{run}/{branch}")
@@ -317,23 +318,23 @@ class Appender:
         return next(name for n in numbers if find_branch(self.db, run, name := f"fork-{n}") is None)
 
     def open_run(self, run: str, branch: str) -> None:
-        """Make the run if it is new, and say that this process has it open.
+        """Make the run if it is new, and say that this process has the branch open.
 
         Raises:
             BranchNotFoundError: it has no such branch.
         """
         with transaction(self.db):
-            row, _ = self._make_run(run, branch, "named")
-            self.leases.adopt(row)
+            self.leases.adopt(self._make_run(run, branch, "named")[1])
 
-    def release_run(self, run: str) -> None:
-        """Say that this process no longer has the run open."""
+    def release_run(self, run: str, branch: str) -> None:
+        """Say that this process no longer has the branch of the run open."""
+        sql = "SELECT b.id FROM branches AS b JOIN runs AS r ON r.id = b.run WHERE r.name = ? AND b.name = ?"
         with transaction(self.db):
-            for (row,) in self.db.execute("SELECT id FROM runs WHERE name = ?", (run,)).fetchall():
+            for (row,) in self.db.execute(sql, (run, branch)).fetchall():
                 self.leases.release(row)
 
     def take_lease(self, run: str, branch: str, *, takeover: bool) -> Lease:
-        """Return the lease of a run, which is made if it is new; a second use of one this process has is the same.
+        """Return the lease of a branch; a run that is new is made. Taken twice in a process, it is one.
 
         Raises:
             RunBusyError: another process has it.
@@ -341,7 +342,7 @@ class Appender:
         """
         with transaction(self.db):
             self._catch_up()
-            row, _ = self._make_run(run, branch, "named")
+            _, row = self._make_run(run, branch, "named")
             lease = self.leases.take(run, branch, row, takeover=takeover)
         return self.leases.hold(lease)
 

@@ -10,8 +10,8 @@
     │   ├── FormatTooNewError       written by a newer version
     │   └── LogUnwritableError      read-only place or full disk
     ├── LogClosedError          used after close()
-    ├── RunBusyError            another process is working on the run
-    ├── LeaseLostError          another process took the run over
+    ├── RunBusyError            another process is working on the branch of the run
+    ├── LeaseLostError          another process took the branch of the run over
     ├── BranchExistsError       the run has a branch of that name already
     ├── BranchNameError         a branch cannot be called that
     ├── EditError               what a fork was to change is not there
@@ -92,35 +92,34 @@ class LogClosedError(EventLogError):
 
 
 class RunBusyError(EventLogError):
-    """Another process is working on the run."""
+    """Another process is working on the branch of the run."""
 
     hint = "wait for it, stop it, or take over with takeover=True (eventlog resume --takeover)"
 
-    def __init__(self, run: str, owner_text: str) -> None:
+    def __init__(self, run: str, owner_text: str, branch: str = "main") -> None:
         """Keep the facts a handler needs; ``args`` holds them so pickling works."""
-        super().__init__(run, owner_text)
-        self.run, self.owner_text = run, owner_text
+        super().__init__(run, owner_text, branch)
+        self.run, self.owner_text, self.branch = run, owner_text, branch
 
     def __str__(self) -> str:
-        """Say which run, then who."""
-        return f"run {self.run!r} is being worked on by {self.owner_text}"
+        """Say which run and branch, then who."""
+        return f"{_place(self.run, self.branch)} is being worked on by {self.owner_text}"
 
 
 class LeaseLostError(EventLogError):
-    """Another process took the run over; what this one still recorded stands on a branch of its own."""
+    """Another process took the branch of the run over; what this one still recorded stands on one of its own."""
 
     hint = "look at what this process still did: eventlog branches; the run goes on in the other process"
 
-    def __init__(self, run: str, epoch: int) -> None:
+    def __init__(self, run: str, epoch: int, branch: str = "main") -> None:
         """Keep the facts a handler needs; ``args`` holds them so pickling works."""
-        super().__init__(run, epoch)
-        self.run, self.epoch = run, epoch
+        super().__init__(run, epoch, branch)
+        self.run, self.epoch, self.branch = run, epoch, branch
 
     def __str__(self) -> str:
-        """Say which run, then where our events are."""
-        return (
-            f"run {self.run!r} was taken over by another process; later events of this one: branch 'stale/{self.epoch}'"
-        )
+        """Say which run and branch, then where our events are."""
+        where = f"branch 'stale/{self.epoch}'"
+        return f"{_place(self.run, self.branch)} was taken over by another process; later events of this one: {where}"
 
 
 class BranchExistsError(EventLogError):
@@ -241,3 +240,8 @@ class CaptureError(EventLogError):
     """The tap could not be placed on CrewAI's event bus."""
 
     hint = "check that crewai>=1.15.30,<1.16 is installed"
+
+
+def _place(run: str, branch: str) -> str:
+    """Return a run and its branch as a message begins; ``main`` goes without saying."""
+    return f"run {run!r}" if branch == "main" else f"branch {branch!r} of run {run!r}"

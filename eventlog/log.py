@@ -17,7 +17,7 @@ from typing_extensions import Self
 from eventlog import errors, storage, writer
 from eventlog.cursors import Cursor, find_cursor
 from eventlog.fork import make_fork
-from eventlog.owner import Owner, is_alive
+from eventlog.owner import living_owner
 from eventlog.pipeline import Durability
 from eventlog.read import SEQ_MAX, Reader
 from eventlog.record import MAIN_BRANCH, OWN_PREFIX, BranchInfo, Event, ExecutionInfo, NewEvent, RunInfo
@@ -42,13 +42,17 @@ _RUNS = (
     "   max((SELECT max(seq) FROM events WHERE branch = b.id)) AS last,"
     "   max((SELECT max(started_seq) FROM executions WHERE branch = b.id AND parent IS NULL)) AS root"
     "   FROM branches AS b WHERE b.run > 0 GROUP BY b.run)"
-    " SELECT r.name, r.attribution, r.owner, ends.events, ends.branches, ends.executions,"
+    " SELECT r.name, r.attribution, ends.events, ends.branches, ends.executions,"
     " first.at_ns, last.at_ns, root.kind, root.name, root.status"
     " FROM ends JOIN runs AS r ON r.id = ends.run"
     " LEFT JOIN events AS first ON first.seq = ends.first LEFT JOIN events AS last ON last.seq = ends.last"
     " LEFT JOIN events AS start ON start.seq = ends.root"
     " LEFT JOIN executions AS root ON root.branch = start.branch AND root.path = start.path"
     " ORDER BY r.id"
+)
+_OWNED = (
+    "SELECT r.name, b.id, b.owner, b.lease_until_ns FROM branches AS b JOIN runs AS r ON r.id = b.run"
+    " WHERE b.owner IS NOT NULL AND b.run > 0"
 )
 
 
@@ -287,7 +291,7 @@ class Log:
     def state(self, run: str | None = None, *, branch: str = MAIN_BRANCH, to: str | int | None = None) -> RunState:
         """Return the state of a run at a cursor; of the latest run when none is named.
 
-        At the head, a run that did not end and whose owner is gone reads ``interrupted``.
+        At the head, a branch that did not end and whose owner is gone reads ``interrupted``.
         Values are as a reader wants them: large ones filled in, tags made readable.
 
         Raises:
@@ -296,8 +300,9 @@ class Log:
         name = run if run is not None else self.latest_run()
         at = self.cursor(to, name, branch)
         state = rebuild_state(self.reader, name, branch, at.seq)
-        if state.status == "running" and at.seq == self.reader.head(self.reader.branch_id(name, branch)):
-            state.status = _unended(started=bool(state.executions), owned=self._is_owned(name))
+        row = self.reader.branch_id(name, branch)
+        if state.status == "running" and at.seq == self.reader.head(row):
+            state.status = _unended(started=bool(state.executions), owned=_is_owned(self.reader, row))
         return msgspec.convert(shown_state(self.reader, state), RunState)
 
     def project(
@@ -334,7 +339,9 @@ class Log:
 
     def runs(self) -> list[RunInfo]:
         """Return all runs, oldest first."""
-        return [_run_info(row) for row in self.reader.query(_RUNS)]
+        reader = self.reader
+        running = _running(reader)
+        return [_run_info(row, is_running=row[0] in running) for row in reader.query(_RUNS)]
 
     def branches(self, run: str) -> list[BranchInfo]:
         """Return the branches of a run, oldest first.
@@ -342,10 +349,11 @@ class Log:
         Raises:
             RunNotFoundError: there is no such run.
         """
-        reader, owned = self.reader, self._is_owned(run)
+        reader = self.reader
+        found = [(info, reader.branch_id(run, info.branch)) for info in reader.branches(run)]
         return [
-            msgspec.structs.replace(info, status=_branch_status(reader, info, owned=owned))
-            for info in reader.branches(run)
+            msgspec.structs.replace(info, status=_branch_status(reader, row, owned=_is_owned(reader, row)))
+            for info, row in found
         ]
 
     def executions(self, run: str, *, branch: str = MAIN_BRANCH) -> list[ExecutionInfo]:
@@ -355,11 +363,6 @@ class Log:
             NotFoundError: no such run or branch.
         """
         return self.reader.executions(self.reader.branch_id(run, branch))
-
-    def _is_owned(self, run: str) -> bool:
-        """Whether a living process has the run open."""
-        rows = self.reader.query("SELECT owner FROM runs WHERE name = ?", (run,))
-        return bool(rows) and _owner_lives(rows[0][0])
 
 
 def open_log(
@@ -430,35 +433,38 @@ if hasattr(os, "register_at_fork"):
 
 
 def _unended(*, started: bool, owned: bool) -> Literal["running", "completed", "interrupted"]:
-    """Return the status of a run whose last kickoff did not end, or that holds none (then nothing is left undone)."""
+    """Return the status of what has no kickoff (then nothing is left undone), or whose last one did not end."""
     if owned:
         return "running"
     return "interrupted" if started else "completed"
 
 
-def _branch_status(reader: Reader, info: BranchInfo, *, owned: bool) -> str:
+def _branch_status(reader: Reader, branch: int, *, owned: bool) -> str:
     """Return the status of the last root execution of a branch."""
-    roots = [e for e in reader.executions(reader.branch_id(info.run, info.branch)) if e.parent is None]
+    roots = [e for e in reader.executions(branch) if e.parent is None]
     if roots and roots[-1].status != "running":
         return roots[-1].status
     return _unended(started=bool(roots), owned=owned)
 
 
-def _owner_lives(text: str | None) -> bool:
-    """Whether the stored owner is a living process; what cannot be read is taken as gone."""
-    if text is None:
-        return False
-    try:
-        return is_alive(msgspec.json.decode(text, type=Owner))
-    except msgspec.MsgspecError:
-        return False
+def _is_owned(reader: Reader, branch: int) -> bool:
+    """Whether a living process has the branch open."""
+    rows = reader.query("SELECT owner, lease_until_ns FROM branches WHERE id = ?", (branch,))
+    return any(living_owner(owner, until, time.time_ns()) for owner, until in rows)
 
 
-def _run_info(row: Any) -> RunInfo:
+def _running(reader: Reader) -> set[str]:
+    """Return the runs that a living process works on, on whatever branch."""
+    now = time.time_ns()
+    owned = [(run, row) for run, row, owner, until in reader.query(_OWNED) if living_owner(owner, until, now)]
+    return {run for run, row in owned if _branch_status(reader, row, owned=True) == "running"}
+
+
+def _run_info(row: Any, *, is_running: bool) -> RunInfo:
     """Return a row of the list of runs."""
-    name, attribution, owner, events, branches, executions, started, updated, kind, title, status = row
-    if status in (None, "running"):
-        status = _unended(started=status is not None, owned=_owner_lives(owner))
+    name, attribution, events, branches, executions, started, updated, kind, title, status = row
+    if is_running or status in (None, "running"):
+        status = _unended(started=status is not None, owned=is_running)
     return RunInfo(
         run=name, status=status, kind=kind, name=title or "", events=events, branches=branches, executions=executions,
         started_at_ns=started, updated_at_ns=updated, attribution=attribution,

@@ -1,4 +1,4 @@
-"""Who has a run open: enough facts about a process to know later whether it still lives."""
+"""Who has a branch of a run open: enough facts about a process to know later whether it still lives."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def this_process() -> Owner:
 
 
 def read_owner(text: str | None) -> Owner | None:
-    """Return an owner as ``runs.owner`` keeps it; none when there is none, or it cannot be read."""
+    """Return an owner as ``branches.owner`` keeps it; none when there is none, or it cannot be read."""
     if text is None:
         return None
     try:
@@ -77,3 +77,16 @@ def is_alive(owner: Owner) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def living_owner(text: str | None, until_ns: int | None, now_ns: int) -> Owner | None:
+    """Return a stored owner that still counts, else ``None``.
+
+    A process of this host counts while it lives. One of another host nobody can see: it counts until the lease it
+    does not renew expires; without a lease, always.
+    """
+    owner = read_owner(text)
+    if owner is None or not is_alive(owner):
+        return None
+    is_over = until_ns is not None and until_ns < now_ns
+    return None if is_over and owner.host != this_process().host else owner

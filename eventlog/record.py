@@ -79,7 +79,7 @@ FLAG_UNMARKED = 8
 """Its agent, crew or flow has ``checkpoint=False``: it triggers no checkpoint."""
 FLAG_REPLAYED = 4
 """A resumed kickoff said again what an earlier process had said: the same step, not another one."""
-FLAG_OMITTED = 8
+FLAG_OMITTED = 16
 """The payload was left out by the user's choice (``omit_payload``)."""
 
 
@@ -105,7 +105,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     run: str
     status: str
-    """Status of the last root execution; ``interrupted`` when it did not end and its owner is gone."""
+    """Status of the last root execution, ``interrupted`` when it did not end and nobody has its branch open any more.
+    ``running`` while a living process works on any branch."""
     kind: ExecutionKind | None
     name: str
     events: int
@@ -131,7 +132,7 @@ class BranchInfo(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     """Events of its own."""
     status: str = ""
-    """Status of its last root execution; ``interrupted`` when that did not end and nobody has the run open."""
+    """Status of its last root execution; ``interrupted`` when that did not end and nobody has the branch open."""
 
 
 class NewExecution(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,7 +178,7 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     closes: tuple[tuple[str, ...], str] | None = None
     """Path and new status of the execution this event ends."""
     releases: bool = False
-    """With this event nothing of the run goes on in this process."""
+    """With this event nothing of the branch goes on in this process."""
 
 
 def join_path(labels: tuple[str, ...]) -> str:

@@ -53,9 +53,7 @@ _TABLES = (
   name TEXT NOT NULL UNIQUE,
   created_ns INTEGER NOT NULL,
   attribution TEXT NOT NULL,  -- named | minted | guessed
-  owner TEXT,                 -- JSON: host, boot, pid, started of the process that has it open
-  epoch INTEGER NOT NULL DEFAULT 0,
-  lease_until_ns INTEGER
+  epoch INTEGER NOT NULL DEFAULT 0  -- leases of its branches so far
 ) STRICT""",
     """CREATE TABLE branches (
   id INTEGER PRIMARY KEY,
@@ -65,6 +63,9 @@ _TABLES = (
   fork_seq INTEGER,                     -- cursor on the parent, inclusive
   base_seq INTEGER NOT NULL DEFAULT 0,  -- events at or below were compacted
   created_ns INTEGER NOT NULL,
+  owner TEXT,                           -- JSON: host, boot, pid, started of the process that has it open
+  epoch INTEGER NOT NULL DEFAULT 0,     -- number of its last lease, of all leases of the run; see lease.py
+  lease_until_ns INTEGER,               -- set: the owner alone works on it, and does so at least until then
   UNIQUE (run, name)
 ) STRICT""",
     """CREATE TABLE executions (

@@ -149,7 +149,7 @@ class Writer:
             return home
 
     def leave_run(self, home: Home) -> None:
-        """Undo ``enter_run``; the last one says that nobody has the run open."""
+        """Undo ``enter_run``; the last one says that this process no longer has the branch open."""
         key = (home.run, home.branch)
         with self._lock:
             _, uses = self._homes[key]
@@ -161,20 +161,22 @@ class Writer:
                 self.recorder.pause_if_idle()
         self.pipeline.flush(timeout_s=5.0)
         try:
-            self.pipeline.run_exclusively(lambda appender: appender.release_run(home.run))
-        except EventLogError as error:  # the process will end, and then the run has no owner either
+            self.pipeline.run_exclusively(lambda appender: appender.release_run(home.run, home.branch))
+        except EventLogError as error:  # the process will end, and then the branch has no owner either
             log.warning("run_not_released", run=home.run, error=str(error))
 
     # -- lease ------------------------------------------------------------------------------------
 
     def take_lease(self, run: str, branch: str = MAIN_BRANCH, *, takeover: bool = False) -> Lease:
-        """Return the right to work on a run; give it back with ``give_back``. Taken twice in a process, it is one.
+        """Return the right to work on a branch of a run; give it back with ``give_back``.
 
-        A dead process of this host holds nothing; one of another host until its lease expires. With ``takeover`` a
-        living one loses the run: what it still records goes to a branch of its own.
+        Taken twice in a process, it is one. Other branches of the run are leases of their own: this process may
+        have several, and other processes the rest. A dead process of this host holds nothing; one of another host
+        until its lease expires. With ``takeover`` a living one loses the branch: what it still records of it goes
+        to one of its own.
 
         Raises:
-            RunBusyError: another process is working on it.
+            RunBusyError: another process is working on the branch.
             BranchNotFoundError: the run has no such branch.
             AppendError: the file cannot be written.
         """
@@ -187,7 +189,7 @@ class Writer:
         return lease
 
     def give_back(self, lease: Lease) -> None:
-        """Undo one ``take_lease``; with the last one others may have the run. Raises nothing."""
+        """Undo one ``take_lease``; with the last one others may have the branch. Raises nothing."""
         with self._lock:
             lease.uses -= 1
             if lease.uses > 0:
@@ -196,10 +198,10 @@ class Writer:
                 if not self.pipeline.run_exclusively(lambda appender: appender.renew_leases()):
                     self._renewal.stop()
             except EventLogError as error:  # the thread tries again; when the process ends the lease is free anyway
-                log.warning("lease_not_given_back", run=lease.run, error=str(error))
+                log.warning("lease_not_given_back", run=lease.run, branch=lease.branch, error=str(error))
 
     def _give_all_back(self) -> None:
-        """Let others have the runs; if that cannot be written, they have them when this process ends."""
+        """Let others have the branches; if that cannot be written, they have them when this process ends."""
 
         def give_back(appender: Appender) -> None:
             appender.leases.leave_all()

@@ -170,8 +170,8 @@ class Homes:
         self._running[home.run] = home
 
     def root_closed(self, home: Home) -> bool:
-        """A root execution ended; true when the run was minted and nothing runs in it any more."""
+        """A root execution ended; true when nothing runs there any more and nobody will say so: nobody opened it."""
         home.open_roots = max(0, home.open_roots - 1)
         if home.open_roots == 0:
             self._running.pop(home.run, None)
-        return home.open_roots == 0 and home.attribution != "named"
+        return home.open_roots == 0 and (home.attribution != "named" or home.is_continued)

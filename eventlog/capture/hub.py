@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from eventlog import interrupts
+from eventlog.capture.playing import reexecution
 from eventlog.logger import Logger
 
 if TYPE_CHECKING:
@@ -153,7 +154,14 @@ class Hub:
 
     def _emission(self, source: Any, event: Any) -> Emission:
         """Return the work every recorder has with an event."""
-        return Emission(event, [(recorder, self._work(source, event)) for recorder in self.recorders])
+        return Emission(event, [(recorder, self._work(source, event)) for recorder in self.recorders_here()])
+
+    def recorders_here(self) -> tuple[Recorder, ...]:
+        """Return who captures in this context: what is executed again concerns its own recorder only."""
+        again = reexecution()
+        if again is None:
+            return self.recorders
+        return tuple(recorder for recorder in self.recorders if recorder is again.recorder)
 
     def _freeze(self, emission: Emission) -> None:
         """Keep what an event that has to wait holds now, and the context it came in."""
@@ -199,14 +207,14 @@ class Hub:
 
     def each(self, act: Callable[[Recorder], None]) -> None:
         """Let every recorder do something on its own account; its errors are its own."""
-        turn = self._turn
-        if turn.is_busy or not self.recorders:
-            for recorder in self.recorders:
+        turn, recorders = self._turn, self.recorders_here()
+        if turn.is_busy or not recorders:
+            for recorder in recorders:
                 recorder.guarded(act)
             return
         turn.is_busy = True
         try:
-            for recorder in self.recorders:
+            for recorder in recorders:
                 recorder.guarded(act)
         finally:
             try:

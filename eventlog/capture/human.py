@@ -19,7 +19,7 @@ from crewai.flow.runtime import Flow as RuntimeFlow
 from eventlog.capture.around import alone, arguments, given_back, lane_of, observed
 from eventlog.capture.hub import hub
 from eventlog.capture.patches import Patch, is_wrapped
-from eventlog.capture.playing import playing
+from eventlog.capture.playing import player_here
 from eventlog.logger import Logger
 
 log = Logger(__name__)
@@ -90,7 +90,7 @@ def _recorded(kind: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 return original(*args, **kwargs)
             given = arguments(original, args, kwargs)
             shown = given.get("message") or getattr(given.get("context"), "message", None)
-            player = playing.get()
+            player = player_here()
             if player is not None:
                 served = player.human(lane_of(player), kind, shown, given)
                 if served is not None:

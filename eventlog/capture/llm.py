@@ -20,7 +20,7 @@ from crewai.llms.base_llm import BaseLLM
 from eventlog.capture.around import arguments, observed
 from eventlog.capture.hub import hub, in_boundary
 from eventlog.capture.patches import Patch
-from eventlog.capture.playing import MISSING, playing
+from eventlog.capture.playing import MISSING, player_here
 from eventlog.codec import Request
 from eventlog.references import class_name
 
@@ -162,7 +162,7 @@ class _Exchange:
 
     def _recorded(self) -> Any:
         """Return the recorded answer, which may be an error to raise."""
-        player = playing.get()
+        player = player_here()
         if player is None:
             return MISSING
         name = self._names.get(id(player.recorder), "")
@@ -223,7 +223,7 @@ def _around_count(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _recorded_count() -> Any:
     """Return the next recorded token count of this scope."""
-    player = playing.get()
+    player = player_here()
     return MISSING if player is None else player.count(player.recorder.scopes.lane(get_current_parent_id()))
 
 

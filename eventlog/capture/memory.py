@@ -11,7 +11,7 @@ from crewai.memory.unified_memory import Memory
 from eventlog.capture.around import alone, arguments, given_back, lane_of, observed
 from eventlog.capture.hub import hub
 from eventlog.capture.patches import Patch
-from eventlog.capture.playing import playing
+from eventlog.capture.playing import player_here
 
 OPERATIONS = ("recall", "remember", "remember_many", "extract_memories", "forget", "update")
 inside: ContextVar[bool] = ContextVar("eventlog_memory", default=False)
@@ -32,7 +32,7 @@ def _recorded(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             if inside.get():
                 return original(*args, **kwargs)
             given = arguments(original, args, kwargs)
-            player = playing.get()
+            player = player_here()
             if player is not None:
                 served = player.memory(lane_of(player), name, given)
                 if served is not None:

@@ -75,6 +75,21 @@ class Director(Protocol):
         """Return the result of the kickoff; for an asynchronous one an awaitable of it."""
 
 
+class Reexecution(Protocol):
+    """A run that is executed again: nothing but its own recorder captures, and nothing goes to the world."""
+
+    @property
+    def recorder(self) -> Recorder:
+        """The only recorder that captures here."""
+
+    @property
+    def outside(self) -> Player:
+        """Answers what is asked outside of every kickoff."""
+
+    def direct(self, kickoff: Kickoff) -> Any:
+        """Return the result of the kickoff; for an asynchronous one an awaitable of it."""
+
+
 class Claim(msgspec.Struct, frozen=True):
     """The place that a kickoff at the top takes: its own of an earlier process, or a new one."""
 
@@ -104,6 +119,27 @@ program_director: list[Director] = []
 """Who decides about kickoffs of the whole program (``eventlog resume``); at most one."""
 
 
+reexecuting: ContextVar[Reexecution | None] = ContextVar("eventlog_reexecuting", default=None)
+"""The re-execution this context is in."""
+
+program_reexecution: list[Reexecution] = []
+"""The re-execution of the whole program (``eventlog replay --execute``), raw threads and all; at most one."""
+
+
+def reexecution() -> Reexecution | None:
+    """Return the re-execution that what happens here belongs to."""
+    return reexecuting.get() or (program_reexecution[-1] if program_reexecution else None)
+
+
+def player_here() -> Player | None:
+    """Return who answers for the world here."""
+    player = playing.get()
+    if player is not None:
+        return player
+    again = reexecution()
+    return again.outside if again is not None else None
+
+
 def kickoff_of(source: Any) -> Kickoff | None:
     """Return the kickoff that a root event of ``source`` belongs to."""
     kickoff = current_kickoff.get()
@@ -112,7 +148,7 @@ def kickoff_of(source: Any) -> Kickoff | None:
 
 def director() -> Director | None:
     """Return who decides about a kickoff that begins here."""
-    return directing.get() or (program_director[-1] if program_director else None)
+    return reexecution() or directing.get() or (program_director[-1] if program_director else None)
 
 
 @contextmanager

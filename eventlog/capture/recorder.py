@@ -30,7 +30,15 @@ from eventlog.capture.secrets import secrets_of
 from eventlog.codec import Encoded, Encoder
 from eventlog.logger import Logger
 from eventlog.pipeline import Pipeline
-from eventlog.record import FLAG_OMITTED, FLAG_PLACEHOLDER, FLAG_REDACTED, FLAG_REPLAYED, FLAG_UNMARKED, NewEvent, join_path
+from eventlog.record import (
+    FLAG_OMITTED,
+    FLAG_PLACEHOLDER,
+    FLAG_REDACTED,
+    FLAG_REPLAYED,
+    FLAG_UNMARKED,
+    NewEvent,
+    join_path,
+)
 from eventlog.requests import normalise
 
 log = Logger(__name__)

@@ -173,7 +173,9 @@ def _fork(appender: Appender, origin: Origin, event_id: str | None) -> Continued
     if row is None:
         return None
     path = tuple(str(label) for (label,) in appender.db.execute(_PATH, (row[0],)))
-    return Continued(run, _branch(appender, origin, (run, parent, seq), path), path)
+    made = _branch(appender, origin, (run, parent, seq), path)
+    appender.open_run(run, made)
+    return Continued(run, made, path)
 
 
 def _branch(appender: Appender, origin: Origin, at: tuple[str, str, int], path: tuple[str, ...]) -> str:

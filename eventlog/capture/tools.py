@@ -18,7 +18,7 @@ from crewai.tools.base_tool import BaseTool, Tool
 from eventlog.capture.around import alone, arguments, given_back, lane_of, observed
 from eventlog.capture.hub import hub
 from eventlog.capture.patches import Patch
-from eventlog.capture.playing import playing
+from eventlog.capture.playing import player_here
 from eventlog.record import join_path
 
 
@@ -58,7 +58,7 @@ def _recorded(
     tool: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], given: dict[str, Any]
 ) -> Any:
     """Call the function and store the exchange, unless the tape has its result."""
-    player = playing.get()
+    player = player_here()
     if player is not None:
         served = player.tool(lane_of(player), tool, given)
         if served is not None:

@@ -76,8 +76,8 @@ def test_nothing_is_lost_when_somebody_else_kills_us(nursery: Nursery, tmp_path:
 
 
 def owner(path: Path) -> int:
-    """Return the pid of the process that has the only run open."""
-    return int(query(path, "SELECT json_extract(owner, '$.pid') FROM runs WHERE id > 0")[0][0])
+    """Return the pid of the process that has the only branch of the only run open."""
+    return int(query(path, "SELECT json_extract(owner, '$.pid') FROM branches WHERE id > 0")[0][0])
 
 
 @pytest.mark.parametrize("death", RUNS_EXIT_HANDLERS)

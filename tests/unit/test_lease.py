@@ -1,14 +1,16 @@
-"""Who may work on a run, as seen from one process; the others are rows made by hand or forked children."""
+"""Who may work on a branch of a run, as seen from one process; others are rows made by hand or forked children."""
 
 from __future__ import annotations
 
 import os
+import pickle
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -17,6 +19,7 @@ import eventlog
 from eventlog import lease as lease_module
 from eventlog.errors import LeaseLostError, RunBusyError
 from eventlog.owner import this_process
+from eventlog.record import NewEvent, NewExecution
 from tests.verifying import problems
 
 RUN = "nightly"
@@ -37,16 +40,40 @@ def change(log: eventlog.Log, sql: str, *args: object) -> None:
         db.execute(sql, args)
 
 
-def row(log: eventlog.Log) -> Any:
-    """Return owner, epoch and end of the run's lease."""
-    return log.reader.query("SELECT owner, epoch, lease_until_ns FROM runs WHERE name = ?", (RUN,))[0]
+def row(log: eventlog.Log, branch: str = "main") -> Any:
+    """Return owner, epoch and end of the lease of a branch."""
+    sql = "SELECT owner, epoch, lease_until_ns FROM branches WHERE id = ?"
+    return log.reader.query(sql, (log.reader.branch_id(RUN, branch),))[0]
 
 
-def be_taken_by(log: eventlog.Log, owner: object, *, ends_in_s: float = 30) -> None:
-    """Let another process take the run, whatever stands against it."""
+def be_taken_by(log: eventlog.Log, owner: object, branch: str = "main", *, ends_in_s: float = 30) -> None:
+    """Let another process take a branch, whatever stands against it."""
     until = time.time_ns() + int(ends_in_s * 1e9)
     text = msgspec.json.encode(owner).decode()
-    change(log, "UPDATE runs SET owner = ?, epoch = epoch + 1, lease_until_ns = ?", text, until)
+    change(log, "UPDATE runs SET epoch = epoch + 1 WHERE name = ?", RUN)
+    sql = (
+        "UPDATE branches SET owner = ?, lease_until_ns = ?, epoch = (SELECT epoch FROM runs WHERE id = run)"
+        " WHERE name = ? AND run > 0"
+    )
+    change(log, sql, text, until, branch)
+
+
+def begin(log: eventlog.Log, branch: str = "main") -> None:
+    """Let a kickoff begin that does not end."""
+    made = NewExecution(kind="crew", name="crew", key="k", inputs_hash="", parent=None)
+    event = NewEvent(
+        type="crew_kickoff_started", event_id=str(uuid4()), at_ns=time.time_ns(), payload=b"{}", run=RUN,
+        branch=branch, path=(f"crew:k#{branch}",), opens=made,
+    )  # fmt: skip
+    log.writer.pipeline.submit([event])
+
+
+def standing(log: eventlog.Log) -> tuple[str, ...]:
+    """Return the status of the run and that of each branch, as the lists say it and as the states do."""
+    listed = {info.branch: info.status for info in log.branches(RUN)}
+
+    assert listed == {branch: log.state(RUN, branch=branch).status for branch in listed}
+    return log.runs()[0].status, *listed.values()
 
 
 def notes(log: eventlog.Log, branch: str) -> list[int]:
@@ -97,6 +124,69 @@ def test_a_remote_owner_within_its_time_is_named(log: eventlog.Log) -> None:
     assert caught.value.run == RUN
     assert "--takeover" in caught.value.hint
     assert log.writer.take_lease(RUN, takeover=True).epoch == 3
+
+
+def test_a_lost_branch_is_named(log: eventlog.Log) -> None:
+    """Whoever works on several must know which one is busy; ``main`` goes without saying."""
+    log.writer.take_lease(RUN)
+    log.fork(RUN, branch="child")
+    lease = log.writer.take_lease(RUN, "child")
+    be_taken_by(log, ELSEWHERE, "child")
+    log.append("test.note", {"n": 1}, run=RUN, branch="child")
+
+    with pytest.raises(LeaseLostError, match="branch 'child' of run 'nightly' was taken over .* 'stale/2'"):
+        lease.check()
+    with pytest.raises(RunBusyError, match="branch 'child' of run 'nightly' is being worked on by") as caught:
+        log.writer.take_lease(RUN, "child")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.run, again.branch, str(again)) == (RUN, "child", str(caught.value))
+
+
+def test_each_branch_has_a_lease_of_its_own(log: eventlog.Log) -> None:
+    """One process may have several at once; no two of a run have the same epoch, so no two stale branches a name."""
+    main = log.writer.take_lease(RUN)
+    log.fork(RUN, branch="child")
+    first, second = log.writer.take_lease(RUN, "child"), log.writer.take_lease(RUN, "child")
+    log.writer.give_back(main)
+
+    assert first is second
+    assert (main.epoch, first.epoch) == (1, 2)
+    assert (row(log)[1:], row(log, "child")[1]) == ((1, None), 2)
+    assert row(log, "child")[2] is not None
+    assert log.writer.take_lease(RUN).epoch == 3
+
+
+def test_another_branchs_owner_disturbs_nobody(log: eventlog.Log) -> None:
+    """Parent and child grow side by side. Seen to fail: when the run's epoch is compared instead of the branch's."""
+    main = log.writer.take_lease(RUN)
+    log.fork(RUN, branch="child")
+    be_taken_by(log, ELSEWHERE, "child")
+    log.append("test.note", {"n": 1}, run=RUN)
+
+    main.check()
+    assert (notes(log, "main"), len(log.branches(RUN))) == ([1], 2)
+    with pytest.raises(RunBusyError, match="'child'"):
+        log.writer.take_lease(RUN, "child")
+    assert log.writer.take_lease(RUN, "child", takeover=True).epoch == 3
+    main.check()
+
+
+def test_only_the_lost_branchs_events_are_diverted(log: eventlog.Log) -> None:
+    """The leases of the other branches hold on, and so do those of other runs."""
+    main, other = log.writer.take_lease(RUN), log.writer.take_lease("another run")
+    log.fork(RUN, branch="child")
+    log.fork(RUN, branch="free")
+    child = log.writer.take_lease(RUN, "child")
+    be_taken_by(log, ELSEWHERE, "child")
+    for n, branch in enumerate(("main", "child", "free", "child"), start=1):
+        log.append("test.note", {"n": n}, run=RUN, branch=branch)
+    log.append("test.note", {"n": 5}, run="another run")
+
+    assert [lease.is_lost for lease in (main, other, child)] == [False, False, True]
+    assert [notes(log, b) for b in ("main", "child", "free")] == [[1], [], [3]]
+    assert notes(log, f"stale/{child.epoch}") == [2, 4]
+    assert [(b.branch, b.parent) for b in log.branches(RUN)][3:] == [(f"stale/{child.epoch}", "child")]
+    assert list(problems(log.path)) == []
 
 
 def test_a_living_owner_keeps_its_run_when_another_opens_it(log: eventlog.Log) -> None:
@@ -237,3 +327,76 @@ def test_a_forked_child_has_no_lease_of_its_parents(log: eventlog.Log) -> None:
     assert os.waitpid(pid, 0)[1] == 0
     assert not lease.is_lost
     assert row(log)[2] is not None
+
+
+# -- who is said to work ---------------------------------------------------------------------
+
+
+def test_a_run_is_running_while_anybody_works_on_any_of_its_branches(log: eventlog.Log) -> None:
+    """Each branch by its own owner; the run by all of them. Seen to fail: when the run has one owner only."""
+    with log.run(RUN):
+        begin(log)
+        log.fork(RUN, branch="child")
+        nobody = standing(log)
+        be_taken_by(log, ELSEWHERE, "child")
+        begin(log, "child")
+        both = standing(log)
+    child = standing(log)
+    with log.run(RUN):
+        be_taken_by(log, DEAD, "child")
+        main = standing(log)
+
+    assert nobody == ("running", "running", "interrupted")
+    assert both == ("running", "running", "running")
+    assert child == ("running", "interrupted", "running")
+    assert main == ("running", "running", "interrupted")
+    assert standing(log) == ("interrupted", "interrupted", "interrupted")
+
+
+def test_one_process_may_have_several_branches_open(log: eventlog.Log) -> None:
+    """Leaving one leaves the other open, with a lease and without."""
+    with log.run(RUN):
+        begin(log)
+        log.fork(RUN, branch="child")
+        with log.run(RUN, branch="child"):
+            lease = log.writer.take_lease(RUN, "child")
+            inside = standing(log)
+            log.writer.give_back(lease)
+            given_back = standing(log)
+        outside = standing(log)
+
+    assert inside == given_back == ("running", "running", "running")
+    assert outside == ("running", "running", "interrupted")
+
+
+@pytest.mark.parametrize(("ends_in_s", "expected"), [(30, "running"), (-1, "interrupted")])
+def test_a_remote_owner_counts_until_its_lease_expires(log: eventlog.Log, ends_in_s: float, expected: str) -> None:
+    """Nobody can see from here whether it lives; but it would have renewed its lease."""
+    begin(log)
+    be_taken_by(log, ELSEWHERE, ends_in_s=ends_in_s)
+
+    assert standing(log) == (expected, expected)
+
+
+def test_a_local_owner_counts_as_long_as_it_lives(log: eventlog.Log) -> None:
+    """It may have been stopped for longer than a lease."""
+    begin(log)
+    be_taken_by(log, this_process(), ends_in_s=-1)
+
+    assert standing(log) == ("running", "running")
+
+
+def test_a_finished_branch_does_not_hide_that_another_goes_on(log: eventlog.Log) -> None:
+    """The last kickoff may have ended on the child while the parent's still runs."""
+    with log.run(RUN):
+        begin(log)
+        log.fork(RUN, branch="child")
+        begin(log, "child")
+        end = NewEvent(
+            type="crew_kickoff_completed", event_id=str(uuid4()), at_ns=time.time_ns(), payload=b"{}", run=RUN,
+            branch="child", path=("crew:k#child",), closes=(("crew:k#child",), "completed"),
+        )  # fmt: skip
+        log.writer.pipeline.submit([end])
+
+        assert (log.runs()[0].status, log.branches(RUN)[1].status) == ("running", "completed")
+    assert log.runs()[0].status == "completed"
