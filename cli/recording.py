@@ -48,11 +48,13 @@ class Recording:
         self._on_start()
 
     def _on_start(self) -> None:
-        """Keep the command."""
+        """Keep the command, once something runs that could be interrupted."""
         from eventlog.capture.commands import note_command
+        from eventlog.capture.playing import before_kickoffs
 
-        writer = self._log.writer
-        note_command(writer.recorder, writer.recorder.homes.listener_homes[-1], self._log.reader, self._command)
+        recorder, reader = self._log.writer.recorder, self._log.reader
+        home = recorder.homes.listener_homes[-1]
+        before_kickoffs.append(lambda: note_command(recorder, home, reader, self._command))
 
     def _finish(self) -> None:
         """Close the log and say what is in it; a forked child leaves that to its parent."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from eventlog import interrupts
-from eventlog.capture.playing import reexecution
+from eventlog.capture.playing import reexecutor
 from eventlog.logger import Logger
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Hub:
 
     def recorders_here(self) -> tuple[Recorder, ...]:
         """Return who captures in this context: what is executed again concerns its own recorder only."""
-        again = reexecution()
+        again = reexecutor()
         if again is None:
             return self.recorders
         return tuple(recorder for recorder in self.recorders if recorder is again.recorder)

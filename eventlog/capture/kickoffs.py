@@ -30,7 +30,7 @@ from crewai.task import Task
 from eventlog.capture.around import arguments
 from eventlog.capture.hub import hub
 from eventlog.capture.patches import Patch
-from eventlog.capture.playing import MISSING, Director, current_kickoff, director, kickoff_of, playing
+from eventlog.capture.playing import MISSING, Director, before_kickoffs, current_kickoff, director, kickoff_of, playing, within
 from eventlog.capture.scopes import in_for_each
 from eventlog.references import kind_of
 
@@ -91,27 +91,15 @@ class Kickoff:
 
     def _call_now(self) -> Any:
         """Run a synchronous kickoff."""
-        before, token = capture_execution_context().event_id_stack, current_kickoff.set(self)
-        try:
-            result = self.original(*self.args, **self.kwargs)
-        except BaseException as error:
-            _clean_up(before, error)
-            raise
-        finally:
-            current_kickoff.reset(token)
+        with within(current_kickoff, self):
+            result = _guarded(self.original, self.args, self.kwargs)
         self._tell(result)
         return result
 
     async def _call_later(self) -> Any:
         """Run an asynchronous kickoff."""
-        before, token = capture_execution_context().event_id_stack, current_kickoff.set(self)
-        try:
-            result = await self.original(*self.args, **self.kwargs)
-        except BaseException as error:
-            _clean_up(before, error)
-            raise
-        finally:
-            current_kickoff.reset(token)
+        with within(current_kickoff, self):
+            result = await _guarded(self.original, self.args, self.kwargs)
         self._tell(result)
         return result
 
@@ -146,7 +134,7 @@ def _around_kickoff(original: Callable[..., Any]) -> Callable[..., Any]:
     def kickoff(*args: Any, **kwargs: Any) -> Any:
         outer = kickoff_of(args[0])
         if getattr(type(args[0]), "is_crewai_internal", False) or (outer is not None and not outer.is_placed):
-            return original(*args, **kwargs)  # a step of the kickoff that is beginning
+            return _guarded(original, args, kwargs)  # a step of the kickoff that is beginning
         return _begin(Kickoff(original, args, kwargs))
 
     return kickoff
@@ -154,6 +142,8 @@ def _around_kickoff(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _begin(kickoff: Kickoff) -> Any:
     """Run a kickoff, through the director where it stands at the top."""
+    while before_kickoffs:
+        before_kickoffs.pop()()
     decides = _pending_director(kickoff.entity) or director()
     if decides is None or playing.get() is not None:
         return kickoff.call()
@@ -220,6 +210,28 @@ def _finished(kickoff: Kickoff) -> Any:
 async def _later(value: Any) -> Any:
     """Return a value to who awaits it."""
     return value
+
+
+def _guarded(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call, and clean up after a kickoff that died of something CrewAI does not catch."""
+    if inspect.iscoroutinefunction(inspect.unwrap(original)):
+        return _guarded_later(original, args, kwargs)
+    before = capture_execution_context().event_id_stack
+    try:
+        return original(*args, **kwargs)
+    except BaseException as error:
+        _clean_up(before, error)
+        raise
+
+
+async def _guarded_later(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The same for a coroutine."""
+    before = capture_execution_context().event_id_stack
+    try:
+        return await original(*args, **kwargs)
+    except BaseException as error:
+        _clean_up(before, error)
+        raise
 
 
 def _clean_up(before: tuple[tuple[str, str], ...], error: BaseException) -> None:

@@ -75,8 +75,8 @@ class Director(Protocol):
         """Return the result of the kickoff; for an asynchronous one an awaitable of it."""
 
 
-class Reexecution(Protocol):
-    """A run that is executed again: nothing but its own recorder captures, and nothing goes to the world."""
+class Reexecutor(Protocol):
+    """Executes a run again: nothing but its own recorder captures, and nothing goes to the world."""
 
     @property
     def recorder(self) -> Recorder:
@@ -119,16 +119,16 @@ program_director: list[Director] = []
 """Who decides about kickoffs of the whole program (``eventlog resume``); at most one."""
 
 
-reexecuting: ContextVar[Reexecution | None] = ContextVar("eventlog_reexecuting", default=None)
+reexecuting: ContextVar[Reexecutor | None] = ContextVar("eventlog_reexecuting", default=None)
 """The re-execution this context is in."""
 
-program_reexecution: list[Reexecution] = []
+program_reexecutor: list[Reexecutor] = []
 """The re-execution of the whole program (``eventlog replay --execute``), raw threads and all; at most one."""
 
 
-def reexecution() -> Reexecution | None:
+def reexecutor() -> Reexecutor | None:
     """Return the re-execution that what happens here belongs to."""
-    return reexecuting.get() or (program_reexecution[-1] if program_reexecution else None)
+    return reexecuting.get() or (program_reexecutor[-1] if program_reexecutor else None)
 
 
 def player_here() -> Player | None:
@@ -136,8 +136,12 @@ def player_here() -> Player | None:
     player = playing.get()
     if player is not None:
         return player
-    again = reexecution()
+    again = reexecutor()
     return again.outside if again is not None else None
+
+
+before_kickoffs: list[Callable[[], None]] = []
+"""What is to be done once, when the program kicks something off for the first time."""
 
 
 def kickoff_of(source: Any) -> Kickoff | None:
@@ -148,7 +152,7 @@ def kickoff_of(source: Any) -> Kickoff | None:
 
 def director() -> Director | None:
     """Return who decides about a kickoff that begins here."""
-    return reexecution() or directing.get() or (program_director[-1] if program_director else None)
+    return reexecutor() or directing.get() or (program_director[-1] if program_director else None)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def _recorded(
 def _current_use() -> str | None:
     """Return the run and the logical path of the tool use that this context is in."""
     parent = get_current_parent_id()
-    scopes = (recorder.scopes.scope(parent) for recorder in hub.recorders)
+    scopes = (recorder.scopes.scope(parent) for recorder in hub.recorders_here())
     return next((scope.home.run + join_path(scope.path) for scope in scopes if scope is not None), None)
 
 

@@ -31,7 +31,9 @@ class Divergence(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """Say where, then what was recorded, then what came."""
-        return f"{self.where} ({self.what}) {self.at}: recorded {self.expected!r}, now {self.actual!r}".replace("  ", " ")
+        return f"{self.where} ({self.what}) {self.at}: recorded {self.expected!r}, now {self.actual!r}".replace(
+            "  ", " "
+        )
 
 
 class DivergedError(HookAborted, EventLogError):

@@ -18,9 +18,9 @@ from msgspec.json import encode
 from eventlog.read import decode_payload
 from eventlog.requests import normalise
 
-_DURATIONS = re.compile(rb'"[a-z_]*(?:_ms|_seconds|duration|_time)":\s*-?[0-9.eE+-]+')
+DURATIONS = re.compile(rb'"[a-z_]*(?:_ms|_seconds|duration|_time)":\s*-?[0-9.eE+-]+')
 
-_SHARED = {"method_execution_": "state", "crew_kickoff_completed": "total_tokens"}
+SHARED = {"method_execution_": "state", "crew_kickoff_completed": "total_tokens"}
 """Fields that whatever runs at the same time changes, too."""
 
 Place = tuple[str, str]
@@ -67,14 +67,14 @@ class Marks:
 
 def _mark(event_type: str, payload: bytes) -> bytes:
     """Return what tells a payload from others."""
-    shared = next((name for prefix, name in _SHARED.items() if event_type.startswith(prefix)), None)
+    shared = next((name for prefix, name in SHARED.items() if event_type.startswith(prefix)), None)
     if shared is not None:
         tree = decode_payload(payload)
         payload = encode({k: v for k, v in tree.items() if k != shared} if isinstance(tree, dict) else tree)
-    return blake2b(_DURATIONS.sub(b"", normalise(payload)), digest_size=12).digest()
+    return blake2b(DURATIONS.sub(b"", normalise(payload)), digest_size=12).digest()
 
 
 def calm(tree: Any) -> bytes:
     """Return a tree as bytes without what is new in every process."""
     text = json.dumps(tree, sort_keys=True, default=str).encode("utf-8", "replace")
-    return _DURATIONS.sub(b"", normalise(text))
+    return DURATIONS.sub(b"", normalise(text))

@@ -76,20 +76,20 @@ def _find(player: TapePlayer, lane: str, name: str, request: Request) -> Exchang
         exchange = exchange or pick(here, lambda e: e.fields.get("request") is None and _asks(player, e, request))
         left = next((e for e in here if not e.is_served), None)
         if exchange is None and left is not None:
-            player.diverged(player.difference(lane, "llm", _recorded_request(player, left), _request(player, request)))
+            player.diverged(player.difference(lane, "llm", recorded_request(player, left), request_tree(player, request)))
             if player.policy.on_change == "lenient":
                 left.is_served, exchange = True, left
     return exchange
 
 
-def _request(player: TapePlayer, request: Request) -> dict[str, Any]:
+def request_tree(player: TapePlayer, request: Request) -> dict[str, Any]:
     """Return what a model is asked, as a tree."""
     messages = [{k: m.get(k) for k in MESSAGE_KEYS if m.get(k) is not None} for m in request.messages]
     tree: dict[str, Any] = player.encoded({"model": request.model, "messages": messages})
     return tree
 
 
-def _recorded_request(player: TapePlayer, exchange: Exchange) -> dict[str, Any]:
+def recorded_request(player: TapePlayer, exchange: Exchange) -> dict[str, Any]:
     """Return what a model was asked, as a tree."""
     source = exchange.started or exchange.fields
     messages = player.tape.value(source.get("messages"))
@@ -102,7 +102,7 @@ def _recorded_request(player: TapePlayer, exchange: Exchange) -> dict[str, Any]:
 
 def _asks(player: TapePlayer, exchange: Exchange, request: Request) -> bool:
     """Whether a call whose process died before it stored its exchange asked the same: roles and texts are compared."""
-    old, new = _recorded_request(player, exchange), _request(player, request)
+    old, new = recorded_request(player, exchange), request_tree(player, request)
     return old["model"] == new["model"] and _texts(old) == _texts(new)
 
 

@@ -149,8 +149,11 @@ class Tape:
         return not self.started
 
 
-def read_tape(reader: Reader, branch: int, path: str, after: int, to: int) -> Tape:
-    """Return the tape of the execution at ``path``: the events of a lineage after one seq, up to another."""
+def read_tape(reader: Reader, branch: int, path: str, after: int, to: int, *, retries_failures: bool = True) -> Tape:
+    """Return the tape of the execution at ``path``: the events of a lineage after one seq, up to another.
+
+    ``retries_failures``: model calls that failed last are not on it.
+    """
     tape = Tape(reader, path, to)
     work = _Recording(tape)
     for event in reader.stored(branch, after, to):
@@ -159,6 +162,8 @@ def read_tape(reader: Reader, branch: int, path: str, after: int, to: int) -> Ta
         elif event.path == path or event.path.startswith(path + "/"):
             work.add(event)
     work.finish()
+    if retries_failures:
+        _drop_last_failures(tape)
     return tape
 
 
@@ -195,7 +200,6 @@ class _Recording:
         for event, completed in self._orphans.values():
             fields = {"completed": event.event_id, "request": None, "model": completed.get("model")}
             self._call(event.seq, fields, above(event.path), (event, completed))
-        _drop_last_failures(self._tape)
 
     # -- steps -----------------------------------------------------------------------------------
 
@@ -290,12 +294,12 @@ class _Recording:
 def _drop_last_failures(tape: Tape) -> None:
     """Take failed model calls off that nothing good came after: what failed last is tried again."""
     for lane, exchanges in tape.llm.items():
-        unit = _unit(lane)
+        unit = unit_of(lane)
         good = max((e.seq for e in tape.below(unit, tape.llm) if not e.failed), default=0)
         tape.llm[lane] = [e for e in exchanges if not e.failed or e.seq < good]
 
 
-def _unit(lane: str) -> str:
+def unit_of(lane: str) -> str:
     """Return the task, method or execution that a lane belongs to: within it a failed call may have been repeated."""
     labels = lane.split("/")
     for end in range(len(labels), 1, -1):

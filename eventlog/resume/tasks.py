@@ -135,4 +135,3 @@ def _caches(task: Any, name: str, args: Any, value: Any) -> bool:
             except Exception:  # a function of the user's: then CrewAI would have failed as well
                 return False
     return True
-

@@ -107,11 +107,14 @@ def test_demo_shows_a_killed_crew(tmp_path: Path) -> None:
     again = finish("demo", "--dir", folder)
 
     assert (result.code, result.err) == (0, "")
+    looked_at = result.out.split("replay --to ")[-1].split("The same program")[0]
     assert result.out.count("eventlog replay --to ") == 3
     assert "signal 9 (SIGKILL)" in result.out
     assert "interrupted" in result.out.split("eventlog runs")[1].split("eventlog log")[0]
-    assert result.out.split("replay --to ")[-1].count("interrupted") == 1
-    assert "2  running" in result.out.split("replay --to ")[-1]
+    assert looked_at.count("interrupted") == 1
+    assert "2  running" in looked_at
     assert again.code == 1
+    assert "LLM calls: 4 saved (their answers were in the log), 2 made." in result.out
+    assert "1 finished task kept" in result.out
     with eventlog.open(folder / "eventlog.db", readonly=True) as log:
-        assert log.state().status == "interrupted"
+        assert (log.state().status, log.state().llm.calls) == ("completed", 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,12 +13,17 @@ from crewai.flow.flow import Flow
 from crewai.tools import BaseTool, tool
 from pydantic import BaseModel
 
-from eventlog.testing import ScriptedLLM
+from eventlog.testing import Answer, Message, ScriptedLLM
+from eventlog.testing.answers import Responder
 
 
 def saw(role: str) -> str:
     """Return a pattern of what an echoing LLM answers an agent of that role: a digest of its prompt."""
     return rf"{role} saw [0-9a-f]{{10}}"
+
+
+TOOLS = ("lookup", "broken")
+"""Names of the tools whose runs are counted."""
 
 
 class World:
@@ -32,6 +38,15 @@ class World:
         self.people: list[Person] = []
         self.questions: list[str] = []
         """Every question a person was really asked."""
+        self.callbacks: list[str] = []
+        """``KIND of NAME`` for every callback that CrewAI made."""
+        self.outages = 0
+        """How many more calls of an LLM fail before its service is back."""
+        self.earlier: Counter[str] = Counter()
+        """What earlier processes did: ``llm``, ``tool``, ``question``."""
+        self.store: Any = None
+        """What a memory keeps its records in."""
+        self.memories: list[Any] = []
 
     def llm(self, **options: Any) -> ScriptedLLM:
         """Return a new LLM of this world."""
@@ -42,6 +57,11 @@ class World:
     def llm_calls(self) -> int:
         """Real calls of all LLMs."""
         return sum(len(llm.calls) for llm in self.llms)
+
+    @property
+    def turn(self) -> int:
+        """Number of the call that an LLM of this world answers now, those of earlier processes included."""
+        return self.earlier["llm"] + self.llm_calls
 
     @property
     def token_counts(self) -> int:
@@ -60,6 +80,45 @@ class World:
 
         return lookup
 
+    def broken_tool(self) -> BaseTool:
+        """Return a tool that always fails."""
+        runs = self.tool_runs
+
+        @tool("broken")
+        def broken(q: str) -> str:
+            """Look up a fact."""
+            runs.append(q)
+            raise ConnectionError(f"no answer about {q}")
+
+        return broken
+
+    def unreliable(self, script: Responder) -> Responder:
+        """Return a script whose first calls fail, as many as ``outages`` says."""
+
+        def answer(messages: list[Message], tools: list[str]) -> Answer:
+            if self.outages > 0:
+                self.outages -= 1
+                return ConnectionError("network down")
+            return script(messages, tools)
+
+        return answer
+
+    def callback(self, kind: str) -> Callback:
+        """Return a callback that is counted here; of a task it is told by its name."""
+        return Callback(self, kind)
+
+    def go_on_after(self, happened: Counter[str]) -> None:
+        """Be the world that an earlier process has touched so often: people have given their first answers."""
+        for person in self.people:
+            del person.answers[: happened["question"]]
+        self.outages = max(0, self.outages - happened["outage"])
+        self.earlier = happened
+
+    def settle(self) -> None:
+        """Wait for what goes on in the background."""
+        for memory in self.memories:
+            memory.drain_writes()
+
     def agent(self, role: str = "Writer", **options: Any) -> Agent:
         """Return an agent; unless told otherwise with an echoing LLM and without tools."""
         options.setdefault("llm", None)
@@ -70,6 +129,18 @@ class World:
         """Return a person who gives these answers, then accepts."""
         self.people.append(Person(self, answers))
         return self.people[-1]
+
+
+class Callback:
+    """Notes that it was called. An object: CrewAI warns of functions made in functions."""
+
+    def __init__(self, world: World, kind: str) -> None:
+        """``kind`` says what it was hung on."""
+        self.world, self.kind = world, kind
+
+    def __call__(self, subject: Any) -> None:
+        """Note it."""
+        self.world.callbacks.append(f"{self.kind} of {getattr(subject, 'name', None)}")
 
 
 class Person(SyncHumanInputProvider):
@@ -87,6 +158,10 @@ class Person(SyncHumanInputProvider):
     def _prompt_input(self, crew: object) -> str:  # type: ignore[override]
         """Give feedback where the base class reads a line from the terminal."""
         return self.request_input("feedback", crew)
+
+    def request_feedback(self, context: Any, flow: object) -> str:
+        """Answer a method of a flow under ``@human_feedback``."""
+        return self.request_input(context.message, flow)
 
     async def _prompt_input_async(self, crew: object) -> str:  # type: ignore[override]
         """Give feedback where the base class reads a line from the terminal."""

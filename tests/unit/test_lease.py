@@ -63,7 +63,7 @@ def begin(log: eventlog.Log, branch: str = "main") -> None:
     made = NewExecution(kind="crew", name="crew", key="k", inputs_hash="", parent=None)
     event = NewEvent(
         type="crew_kickoff_started", event_id=str(uuid4()), at_ns=time.time_ns(), payload=b"{}", run=RUN,
-        branch=branch, path=(f"crew:k#{branch}",), opens=made,
+        branch=branch, path=(f"crew:{branch}#0",), opens=made,
     )  # fmt: skip
     log.writer.pipeline.submit([event])
 
@@ -134,7 +134,7 @@ def test_a_lost_branch_is_named(log: eventlog.Log) -> None:
     be_taken_by(log, ELSEWHERE, "child")
     log.append("test.note", {"n": 1}, run=RUN, branch="child")
 
-    with pytest.raises(LeaseLostError, match="branch 'child' of run 'nightly' was taken over .* 'stale/2'"):
+    with pytest.raises(LeaseLostError, match=r"branch 'child' of run 'nightly' was taken over .* 'stale/2'"):
         lease.check()
     with pytest.raises(RunBusyError, match="branch 'child' of run 'nightly' is being worked on by") as caught:
         log.writer.take_lease(RUN, "child")
@@ -394,7 +394,7 @@ def test_a_finished_branch_does_not_hide_that_another_goes_on(log: eventlog.Log)
         begin(log, "child")
         end = NewEvent(
             type="crew_kickoff_completed", event_id=str(uuid4()), at_ns=time.time_ns(), payload=b"{}", run=RUN,
-            branch="child", path=("crew:k#child",), closes=(("crew:k#child",), "completed"),
+            branch="child", path=("crew:child#0",), closes=(("crew:child#0",), "completed"),
         )  # fmt: skip
         log.writer.pipeline.submit([end])
 
