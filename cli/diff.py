@@ -13,11 +13,13 @@ from eventlog.cli.options import Settings, examples, shared_options
 from eventlog.cli.output import Block, Facts, Table, show_json, show_page
 from eventlog.cli.text import count_of, one_line
 from eventlog.log import Log
-from eventlog.record import StoredEvent
+from eventlog.record import StoredEvent, is_step
 from eventlog.replay.diff import Difference, EventDifference, diff_states, first_difference
 from eventlog.replay.state import RunState
 
 DIFFERENT = 3
+AMBIENT = frozenset({"default_env", "cc_env", "codex_env", "cursor_env", "flow_created"})
+"""What CrewAI says of a process, once in each."""
 DIFFERENCES_SHOWN = 40
 
 
@@ -62,8 +64,9 @@ def _state(log: Log, place: Place) -> RunState:
 
 
 def _events(log: Log, place: Place) -> Any:
-    """Yield the events of a place as stored: equal contents have equal references."""
-    return log.reader.stored(log.reader.branch_id(place.run, place.branch), to=place.seq)
+    """Return the steps of a place as stored: equal contents have equal references."""
+    events = log.reader.stored(log.reader.branch_id(place.run, place.branch), to=place.seq)
+    return (event for event in events if is_step(event) and event.type not in AMBIENT)
 
 
 def _named(place: Place) -> str:

@@ -12,7 +12,7 @@ import click
 from eventlog.cli.output import is_terminal
 from eventlog.cli.subjects import subject_of
 from eventlog.cli.text import harmless, moment, one_line
-from eventlog.record import OWN_PREFIX, Event, StoredEvent
+from eventlog.record import FLAG_REPLAYED, OWN_PREFIX, Event, StoredEvent
 
 TYPE_WIDTH = 28
 _COLOURS = (
@@ -37,6 +37,8 @@ class EventLine:
         head = f"{event.seq:>7}  {moment(event.at_ns)}{run}  "
         kind, subject = harmless(event.type).replace("\n", " "), subject_of(event, self._fill)
         path = f"  {harmless(event.path)}" if self._with_path and event.path else ""
+        if event.flags & FLAG_REPLAYED:
+            subject = f"{subject} (again)".strip()
         if not self._colour:
             return f"{head}{kind:<{TYPE_WIDTH}}  {subject}{path}".rstrip()
         room = max(0, (self._width or 0) - len(head) - max(TYPE_WIDTH, len(kind)) - 2)

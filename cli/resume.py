@@ -13,6 +13,7 @@ from eventlog.cli.opening import reading
 from eventlog.cli.options import Settings, examples, shared_options
 from eventlog.cli.output import Facts, Table, show_json, show_page
 from eventlog.cli.text import count_of, one_line
+from eventlog.errors import RunBusyError
 from eventlog.record import MAIN_BRANCH
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def resume(
         if not command:
             _show(settings, log, state)
             return None
+        if state.status == "running" and not takeover:
+            raise RunBusyError(run, "a process that is still alive")
     from eventlog.cli.command import program_of
     from eventlog.cli.resuming import Resuming
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from eventlog.record import StoredEvent
+from eventlog.record import FLAG_REPLAYED, StoredEvent
 from eventlog.replay.event_types import ENDS, STARTS
 from eventlog.replay.tokens import read_usage
 
@@ -46,7 +46,7 @@ _decoder = msgspec.json.Decoder(_Facts)
 
 
 def tally(events: Iterable[StoredEvent], by: str) -> list[Sum]:
-    """Return the sums of each group, in the order they first appeared."""
+    """Return the sums of each group, in the order they first appeared; what was only said again does not count."""
     sums: dict[str, Sum] = {}
     started: dict[str, int] = {}
     for event in events:
@@ -55,7 +55,7 @@ def tally(events: Iterable[StoredEvent], by: str) -> list[Sum]:
         start = started.pop(event.started_event_id, None) if event.started_event_id and event.type in ENDS else None
         facts = _read(event)
         name = _group(event, facts, by)
-        if name is None:
+        if name is None or event.flags & FLAG_REPLAYED:
             continue
         row = sums.setdefault(name, Sum(name))
         row.events += 1

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         EditError,
         EventFormatError,
         EventLogError,
+        ExecutionNotFoundError,
         FormatTooNewError,
         LeaseLostError,
         LogClosedError,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from eventlog.replay.projection import Projection, projection
     from eventlog.replay.state import RunState
     from eventlog.resume.divergence import DivergedError, Divergence, RunTakenOverError, ToolInFlightError
+    from eventlog.resume.outcome import Reexecution
     from eventlog.run import Run
     from eventlog.writer import Options, Status
 
@@ -53,7 +55,7 @@ _HOMES = {
     "errors": (
         "AmbiguousCursorError AppendError BranchExistsError BranchNameError BranchNotFoundError CaptureError"
         " CursorNotFoundError EditError EventFormatError"
-        " EventLogError FormatTooNewError LeaseLostError LogClosedError LogDamagedError LogNotFoundError LogOpenError"
+        " EventLogError ExecutionNotFoundError FormatTooNewError LeaseLostError LogClosedError LogDamagedError LogNotFoundError LogOpenError"
         " LogUnwritableError NotAnEventLogError NotFoundError RunBusyError RunNotFoundError"
         " SequenceConflictError"
     ),
@@ -65,6 +67,7 @@ _HOMES = {
     "replay.projection": "Projection projection",
     "replay.state": "RunState",
     "resume.divergence": "DivergedError Divergence RunTakenOverError ToolInFlightError",
+    "resume.outcome": "Reexecution",
     "run": "Run",
     "writer": "Options Status",
 }
@@ -88,6 +91,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "EventLogListener",
     "EventLogProvider",
     "ExecutionInfo",
+    "ExecutionNotFoundError",
     "FormatTooNewError",
     "LeaseLostError",
     "Log",
@@ -101,6 +105,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "Options",
     "Projection",
     "Redaction",
+    "Reexecution",
     "Run",
     "RunBusyError",
     "RunInfo",

@@ -20,7 +20,8 @@
     ├── NotFoundError           no such run, branch, event or cursor
     │   ├── RunNotFoundError
     │   ├── BranchNotFoundError
-    │   └── CursorNotFoundError
+    │   ├── CursorNotFoundError
+    │   └── ExecutionNotFoundError
     ├── AmbiguousCursorError    several events match
     ├── EventFormatError        a stored or imported event cannot be read
     └── CaptureError            the tap could not be placed on CrewAI's bus
@@ -213,6 +214,23 @@ class CursorNotFoundError(NotFoundError):
 
     what = "event"
     hint = "a cursor is a seq, 'latest', an ISO time or an event id (6 characters or more); see: eventlog log"
+
+
+class ExecutionNotFoundError(NotFoundError):
+    """The run holds no kickoff of that crew, flow, agent or task with those inputs."""
+
+    what = "execution"
+    hint = "give the inputs it had, or none for those of the newest one; list what there is: eventlog replay RUN"
+
+    def __init__(self, run: str, name: str) -> None:
+        """Keep the facts a handler needs; ``args`` holds them so pickling works."""
+        super().__init__(name)
+        self.args = (run, name)
+        self.run = run
+
+    def __str__(self) -> str:
+        """Say what was looked for, and where."""
+        return f"no execution {self.name!r} with these inputs in run {self.run!r}"
 
 
 class AmbiguousCursorError(EventLogError):

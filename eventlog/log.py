@@ -7,8 +7,9 @@ import threading
 import time
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 import msgspec
@@ -29,6 +30,10 @@ from eventlog.replay.snapshots import SNAPSHOT_ON
 from eventlog.replay.state import RunState
 from eventlog.run import Run, RunOptions
 from eventlog.writer import Options, Status, Writer
+
+if TYPE_CHECKING:
+    from eventlog.resume.outcome import Reexecution
+    from eventlog.resume.reexecute import RunReexecutor
 
 DEFAULT_PATH = "eventlog.db"
 """Used when neither a path nor ``EVENTLOG_DB`` is given."""
@@ -69,9 +74,10 @@ class Snapshot(msgspec.Struct, frozen=True):
 class Log:
     """One event log. Safe to use from several threads; a context manager."""
 
-    def __init__(self, path: Path, options: Options | None) -> None:
+    def __init__(self, path: Path, options: Options | None, redaction: Redaction | None = None) -> None:
         """Use ``eventlog.open``. Without options the log is only read."""
         self.path = path
+        self.redaction = redaction or (options.redaction if options is not None else Redaction())
         self._writer: Writer | None = writer.acquire(path, options) if options is not None else None
         self._reader: Reader | None = Reader(path) if options is None else None
         self._closed = False
@@ -112,6 +118,14 @@ class Log:
             raise errors.LogUnwritableError(str(self.path), "opened for reading only")
         return self._writer
 
+    def clean_name(self, name: str) -> str:
+        """Return the name of a run as it is stored, without secrets.
+
+        Raises:
+            LogClosedError: the log was closed.
+        """
+        return name if self._writer is None and not self._closed else self.writer.encoder.text(name)
+
     def run(
         self, run: str, *, branch: str = MAIN_BRANCH, on_change: str = "adapt", on_tool: Any = "rerun",
         takeover: bool = False,
@@ -148,8 +162,10 @@ class Log:
             BranchNotFoundError: the run has no such branch; a fork makes one.
             AppendError: the event could not be stored; nothing of it is in the log.
         """
-        event, publish = self._new_event(event_type, payload or {}, run, branch, event_id)
-        return self._submit([event], [publish], expected_seq)[0]
+        if (other := writer.instead.get()) is not None:
+            branch, expected_seq = MAIN_BRANCH, None
+        event, publish = self._new_event(other or self.writer, event_type, payload or {}, run, branch, event_id)
+        return self._submit(other or self.writer, [event], [publish], expected_seq)[0]
 
     def append_many(
         self, events: Iterable[tuple[str, Mapping[str, Any]]], *, run: str | None = None, branch: str = MAIN_BRANCH
@@ -159,20 +175,24 @@ class Log:
         Raises:
             AppendError: they could not be stored; nothing of them is in the log.
         """
-        made = [self._new_event(kind, payload, run, branch, None) for kind, payload in events]
-        return self._submit([e for e, _ in made], [p for _, p in made], None) if made else []
+        other = writer.instead.get()
+        to, branch = (self.writer, branch) if other is None else (other, MAIN_BRANCH)
+        made = [self._new_event(to, kind, payload, run, branch, None) for kind, payload in events]
+        return self._submit(to, [e for e, _ in made], [p for _, p in made], None) if made else []
 
-    def _submit(self, events: list[NewEvent], publish: list[Any], expected_seq: int | None) -> list[int]:
+    @staticmethod
+    def _submit(to: Writer, events: list[NewEvent], publish: list[Any], expected_seq: int | None) -> list[int]:
         """Append and wait for the commit."""
-        seqs = self.writer.pipeline.submit(events, expected_seq)
+        seqs = to.pipeline.submit(events, expected_seq)
         for call in publish:
             call()
         for event in events:
-            self.writer.appended(event)
+            to.appended(event)
         return seqs
 
+    @staticmethod
     def _new_event(
-        self, event_type: str, payload: Mapping[str, Any], run: str | None, branch: str, event_id: str | None
+        to: Writer, event_type: str, payload: Mapping[str, Any], run: str | None, branch: str, event_id: str | None
     ) -> tuple[NewEvent, Any]:
         """Encode an event of the user's."""
         if "." not in event_type or event_type.startswith(OWN_PREFIX):
@@ -182,7 +202,7 @@ class Log:
         if not isinstance(given, Mapping):
             text = f"the payload of {event_type!r} must be a mapping, not {type(given).__name__}"
             raise errors.AppendError(text)
-        encoder = self.writer.encoder
+        encoder = to.encoder
         encoded = encoder.encode(payload)
         event = NewEvent(
             type=encoder.text(event_type), event_id=event_id or str(uuid4()), at_ns=time.time_ns(),
@@ -245,6 +265,43 @@ class Log:
         import asyncio  # noqa: PLC0415 - 40 ms that only this method needs
 
         return await asyncio.to_thread(self.snapshot, run, branch=branch, to=to)
+
+    # -- executing again --------------------------------------------------------------------------
+
+    def reexecute(
+        self, run: str, entity: Any, inputs: Any = None, *, branch: str = MAIN_BRANCH, **options: Any
+    ) -> Reexecution:
+        """Run a recorded kickoff of a crew, flow, agent or task again and return whether it did the same.
+
+        All code runs again, and everything it asks is answered from the log: no model call, no tool,
+        no person. What is not on record is refused. Nothing is appended. ``inputs`` (``messages`` of an
+        agent, ``context`` of a task) tell which kickoff is meant; without them the newest. ``options``
+        go to the entity's own kickoff.
+
+        Raises:
+            NotFoundError: no such run or branch, or it holds no such kickoff.
+        """
+        from eventlog.resume.reexecute import Request, reexecute  # noqa: PLC0415 - imports CrewAI
+
+        return reexecute(self.reader, run, branch, self.redaction, Request(entity, inputs, options))
+
+    async def areexecute(
+        self, run: str, entity: Any, inputs: Any = None, *, branch: str = MAIN_BRANCH, **options: Any
+    ) -> Reexecution:
+        """``reexecute`` without blocking the event loop, through the entity's own asynchronous kickoff."""
+        from eventlog.resume.reexecute import Request, areexecute  # noqa: PLC0415 - imports CrewAI
+
+        return await areexecute(self.reader, run, branch, self.redaction, Request(entity, inputs, options))
+
+    def reexecuting(self, run: str, *, branch: str = MAIN_BRANCH) -> AbstractContextManager[RunReexecutor]:
+        """Run every plain kickoff in a block again from the record of a run; ``results`` of what it gives tells more.
+
+        Raises:
+            NotFoundError: no such run or branch.
+        """
+        from eventlog.resume.reexecute import reexecution  # noqa: PLC0415 - imports CrewAI
+
+        return reexecution(self.reader, run, branch, self.redaction)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -386,12 +443,12 @@ def open_log(
     """
     if any(name.startswith(OWN_PREFIX) for name in omit_payload):
         raise errors.EventLogError(f"omit_payload: events that begin with {OWN_PREFIX!r} are needed to resume a run")
-    where = Path(path if path is not None else os.environ.get("EVENTLOG_DB", DEFAULT_PATH))
+    where = writer.redirected(Path(path if path is not None else os.environ.get("EVENTLOG_DB", DEFAULT_PATH)))
     options = Options(
         durability=durability, batch_ms=batch_ms, redaction=redaction, snapshot_on=snapshot_on,
         omit_payload=omit_payload,
     )  # fmt: skip
-    return Log(where, None if readonly else options)
+    return Log(where, None if readonly else options, redaction)
 
 
 _logs: weakref.WeakSet[Log] = weakref.WeakSet()

@@ -83,6 +83,18 @@ FLAG_OMITTED = 16
 """The payload was left out by the user's choice (``omit_payload``)."""
 
 
+BOOKKEEPING = frozenset({"eventlog.command", "eventlog.resumed"})
+"""Types that say how a run was started again, not what it did."""
+
+
+def is_step(event: EventHeader) -> bool:
+    """Whether an event is a step of the run, and not one said again by a resumed kickoff, nor our own bookkeeping.
+
+    The steps of a run that was interrupted and resumed are those of one that never was.
+    """
+    return not event.flags & FLAG_REPLAYED and event.type not in BOOKKEEPING
+
+
 class ExecutionInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One kickoff as the log's index knows it."""
 

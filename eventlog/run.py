@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from eventlog.record import Event
     from eventlog.replay.state import RunState
     from eventlog.resume.director import RunDirector
+    from eventlog.resume.outcome import Reexecution
     from eventlog.resume.player import Tally
+    from eventlog.resume.reexecute import RunReexecutor
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,7 +56,7 @@ class Run:
         if not name:
             text = "a run needs a name"
             raise EventLogError(text)
-        self.log, self.name, self.branch = log, log.writer.encoder.text(name), branch
+        self.log, self.name, self.branch = log, log.clean_name(name), branch
         self._options = options or RunOptions()
         self._director: RunDirector | None = None
         self._open: list[Entry] = []
@@ -78,6 +80,8 @@ class Run:
         here = [entry for entry in _entered.get() if entry.run is self and entry in self._open]
         entry = (here or self._open)[-1]  # fixtures and generators may leave in another context than they entered
         self._open.remove(entry)
+        if self._director is not None and not self._open:
+            self._director.leave()
         _entered.set(tuple(e for e in _entered.get() if e is not entry))
         writer = self.log.writer
         writer.recorder.homes.leave(entry.home, entry.token)
@@ -145,6 +149,22 @@ class Run:
         finally:
             director.feedback = None
 
+    def reexecute(self, entity: Any, inputs: Any = None, **options: Any) -> Reexecution:
+        """Run a recorded kickoff again from the log alone and return whether it did the same; see ``Log.reexecute``.
+
+        Raises:
+            NotFoundError: the run holds no such kickoff.
+        """
+        return self.log.reexecute(self.name, entity, inputs, branch=self.branch, **options)
+
+    async def areexecute(self, entity: Any, inputs: Any = None, **options: Any) -> Reexecution:
+        """``reexecute`` without blocking the event loop, through the entity's own asynchronous kickoff."""
+        return await self.log.areexecute(self.name, entity, inputs, branch=self.branch, **options)
+
+    def reexecuting(self) -> AbstractContextManager[RunReexecutor]:
+        """Run every plain kickoff in a block again from the log alone; see ``Log.reexecuting``."""
+        return self.log.reexecuting(self.name, branch=self.branch)
+
     @property
     def tally(self) -> Tally:
         """What the kickoffs of this ``Run`` object took from the log, and what they asked the world."""
@@ -154,8 +174,10 @@ class Run:
     def directed(self) -> Iterator[None]:
         """Let this run decide about the plain kickoffs in a block: new, unfinished or finished."""
         with ExitStack() as stack:
-            if self._entry() is None:
+            inside = self._entry() is not None
+            if not inside:
                 stack.enter_context(self)
+            self._director_of_this_pass().holds = inside
             from eventlog.capture.playing import directing, within  # noqa: PLC0415 - imports CrewAI
 
             stack.enter_context(within(directing, self._director_of_this_pass()))

@@ -7,7 +7,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -141,9 +142,11 @@ class Writer:
                 self.pipeline.run_exclusively(lambda appender: appender.open_run(run, branch))
                 with opening:  # nobody forks while this connection is in use
                     reader = Reader(self.path)
-                    counters = reader.root_labels(reader.branch_id(run, branch))
+                    row = reader.branch_id(run, branch)
+                    counters, roots = reader.root_labels(row), reader.executions(row)
                     reader.close()
                 home = Home(run, branch, "named", counters)
+                home.unfinished = any(e.parent is None and e.status != "completed" for e in roots)
             self._homes[run, branch] = (home, uses + 1)
             self.recorder.start()
             return home
@@ -286,6 +289,19 @@ class Writer:
             self._give_all_back()
         self.snapshots.close()
         self.pipeline.close()
+
+
+redirections: list[Callable[[Path], Path]] = []
+"""What gives another path for one that is opened: a program that is executed again gets copies of its logs."""
+
+
+def redirected(path: Path) -> Path:
+    """Return the file to open for a path."""
+    return redirections[-1](path) if redirections else path
+
+
+instead: ContextVar[Writer | None] = ContextVar("eventlog_instead", default=None)
+"""Where events of the user's go in this context: what is executed again appends to no log that is kept."""
 
 
 def _mint(attribution: str) -> Home:

@@ -27,7 +27,7 @@ from crewai.types.usage_metrics import UsageMetrics
 from pydantic import BaseModel
 
 from eventlog.logger import Logger
-from eventlog.record import OWN_PREFIX, Event
+from eventlog.record import OWN_PREFIX, Event, is_step
 from eventlog.references import class_name
 from eventlog.values import plain
 
@@ -72,11 +72,11 @@ def play_events(
     """Hand events to the bus's listeners, ``speed`` times as fast as they were recorded (0: without waiting).
 
     Each event's handlers are done before the next event comes. Events of the library itself are
-    left out: no listener ever saw them. ``on_event`` is told of each event before its handlers.
+    left out: no listener ever saw them; so is what a resumed kickoff only said again. ``on_event`` is told of each event before its handlers.
     """
     classes, result, before = event_classes(), Played(), None
     for event in events:
-        if event.type.startswith(OWN_PREFIX):
+        if event.type.startswith(OWN_PREFIX) or not is_step(event):
             continue
         if before is not None and speed > 0:
             sleep(min(max(event.at_ns - before, 0) / 1e9 / speed, WAIT_S_MAX))

@@ -29,6 +29,7 @@ class Home:
         "open_roots",
         "reserved",
         "run",
+        "unfinished",
     )
 
     def __init__(self, run: str, branch: str, attribution: str, counters: dict[str, int]) -> None:
@@ -43,6 +44,8 @@ class Home:
         """A branch on which something restored goes on: it counts more than the run this context is in."""
         self.reserved = False
         """Minted for an orphan: the next root takes it."""
+        self.unfinished = False
+        """An earlier process left a kickoff undone here."""
 
 
 class Homes:

@@ -32,12 +32,14 @@ from eventlog.capture.hub import hub
 from eventlog.capture.patches import Patch
 from eventlog.capture.playing import MISSING, Director, before_kickoffs, current_kickoff, director, kickoff_of, playing, within
 from eventlog.capture.scopes import in_for_each
+from eventlog.logger import Logger
 from eventlog.references import kind_of
 
 if TYPE_CHECKING:
     from eventlog.capture.homes import Home
     from eventlog.capture.recorder import Recorder
 
+log = Logger(__name__)
 KICKOFFS = ("kickoff", "akickoff", "kickoff_async")
 TASK_RUNS = ("execute_sync", "aexecute_sync")
 FOR_EACH = ("kickoff_for_each", "kickoff_for_each_async", "akickoff_for_each")
@@ -79,6 +81,9 @@ class Kickoff:
         self.is_placed = True
         if is_root:
             self.places[id(recorder)] = (recorder, home, path)
+            if home.unfinished and playing.get() is None:
+                home.unfinished = False  # said once
+                log.warning("new_kickoff_in_unfinished_run", run=home.run, hint="run.kickoff(...) or eventlog resume")
 
     def replace(self, name: str, value: Any) -> None:
         """Give another value for one argument; the kickoff keeps its identity."""

@@ -257,7 +257,10 @@ class Recorder:
         publish.append(encoded.publish)
         publish.append(lambda: home.definitions.add(mark))
         publish.append(lambda: home.agents.update(line["id"] for line in fields.get("agents", ())))
-        return self.built("eventlog.definition", encoded, home, place.path, event.event_id)
+        made = self.built("eventlog.definition", encoded, home, place.path, event.event_id)
+        if (player := playing.get()) is None or player.recorder is not self:
+            return made
+        return _marked(player, made, lambda: self.encoder.inline({k: v for k, v in fields.items() if v is not None}))
 
     def abort(self, top: str | None, keep: str | None, error: BaseException) -> None:
         """Record that the executions between two scopes died without an event of their own."""

@@ -6,8 +6,6 @@ from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import msgspec
-
 from eventlog.capture.playing import MISSING, Served
 from eventlog.codec import Request
 from eventlog.record import NewEvent
@@ -16,6 +14,7 @@ from eventlog.replay.path import above
 from eventlog.resume import flows
 from eventlog.resume.divergence import DivergedError, Divergence
 from eventlog.resume.models import request_tree
+from eventlog.resume.outcome import ServedCounts
 from eventlog.resume.player import TapePlayer
 from eventlog.resume.policy import Policy
 from eventlog.resume.revive import UnrevivableError
@@ -28,16 +27,6 @@ if TYPE_CHECKING:
 
 _reason: ContextVar[str | None] = ContextVar("eventlog_unusable", default=None)
 """Why what is recorded of the question at hand cannot be used."""
-
-
-class ServedCounts(msgspec.Struct):
-    """How often each kind of question was answered from the tape."""
-
-    llm: int = 0
-    token_counts: int = 0
-    tools: int = 0
-    human: int = 0
-    memory: int = 0
 
 
 class ClosedPlayer(TapePlayer):

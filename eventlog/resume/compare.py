@@ -19,11 +19,13 @@ from eventlog.read import decode_payload
 from eventlog.record import FLAG_OMITTED, StoredEvent
 from eventlog.requests import normalise
 from eventlog.resume.divergence import first_difference
-from eventlog.resume.marks import DURATIONS, SHARED
+from eventlog.resume.marks import SHARED
 from eventlog.values import ref_hash, resolve
 
 _DURATION = re.compile(r"(?:_ms|_seconds|duration|_time)$")
 HEADER = ("type", "task_name", "agent_role")
+TOKENS = frozenset(("token_usage", "usage_metrics"))
+"""Sums over everything a model was asked meanwhile, also by others; those of each call are compared."""
 
 
 class Scope:
@@ -115,11 +117,11 @@ class Side:
 
     def of_event(self, event: StoredEvent) -> bytes:
         """Return what tells an event from others."""
-        head = json.dumps([getattr(event, name) for name in HEADER]).encode()
+        head = _bytes(_header(event))
         if event.type in self._omitted:
             return _hash(head)
         tree = decode_payload(event.payload)
-        return _hash(head + _settled_bytes(_own(event.type, tree if self.is_exact else self._with_digests(tree))))
+        return _hash(head + _bytes(settled(_own(event.type, tree if self.is_exact else self._with_digests(tree)))))
 
     def payload(self, event: StoredEvent) -> Any:
         """Return the whole payload of an event, without what is new in every process."""
@@ -155,7 +157,7 @@ class Side:
 
     def _of(self, value: Any) -> bytes:
         """Return what tells a value from others."""
-        return _hash(_settled_bytes(self._with_digests(value)))
+        return _hash(_bytes(settled(self._with_digests(value))))
 
 
 def omitted_types(events: Iterable[StoredEvent]) -> set[str]:
@@ -248,7 +250,7 @@ def _told(side: Side, event: StoredEvent | None) -> Any:
 
 def _header(event: StoredEvent) -> dict[str, Any]:
     """Return what of a header is the same in two equal runs."""
-    return {name: value for name in HEADER if (value := getattr(event, name)) is not None}
+    return {name: settled(value) for name in HEADER if (value := getattr(event, name)) is not None}
 
 
 def _own(event_type: str, tree: Any) -> Any:
@@ -262,14 +264,18 @@ def settled(tree: Any) -> Any:
     if isinstance(tree, str):
         return normalise(tree.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")
     if isinstance(tree, dict):
-        kept = {k: v for k, v in tree.items() if not (_DURATION.search(k) and isinstance(v, (int, float)))}
-        return {settled(key): settled(value) for key, value in kept.items()}
+        return {settled(key): settled(value) for key, value in tree.items() if not _is_own(key, value)}
     return [settled(item) for item in tree] if isinstance(tree, list) else tree
 
 
-def _settled_bytes(tree: Any) -> bytes:
-    """Return the same as bytes: quicker than a tree."""
-    return DURATIONS.sub(b"", normalise(json.dumps(tree, sort_keys=True, default=str).encode("utf-8", "replace")))
+def _is_own(key: str, value: Any) -> bool:
+    """Whether a field is new in every process."""
+    return key in TOKENS or (isinstance(value, (int, float)) and _DURATION.search(key) is not None)
+
+
+def _bytes(tree: Any) -> bytes:
+    """Return a tree as bytes."""
+    return json.dumps(tree, sort_keys=True, default=str).encode("utf-8", "replace")
 
 
 def _hash(data: bytes) -> bytes:

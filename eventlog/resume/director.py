@@ -17,6 +17,7 @@ from eventlog.errors import EventLogError
 from eventlog.logger import Logger
 from eventlog.read import SEQ_MAX
 from eventlog.record import ExecutionInfo
+from eventlog.references import kind_of
 from eventlog.resume.definitions import execution_changed
 from eventlog.resume.edits import edits_of
 from eventlog.resume.flows import begin_again
@@ -47,6 +48,9 @@ class RunDirector:
         self._writer, self._policy, self._takeover = writer, policy, takeover
         self._home: Home
         self._reader: Reader
+        self.holds = False
+        """Whether the run is kept from other processes until ``leave``."""
+        self._held: Lease | None = None
         self._taken: set[str] = set()
         self._lock = threading.RLock()
         self.tally = Tally()
@@ -124,7 +128,7 @@ class RunDirector:
     def take_place(self, kickoff: Kickoff) -> tuple[Claim, ExecutionInfo | None]:
         """Return the place of a kickoff and, unless it is new, what is recorded there; nobody else gets it."""
         recorder = self.recorder
-        label = execution_label(kickoff.kind, recorder.encoder.text(_key(kickoff)))
+        label = self.label_of(kickoff.entity)
         inputs = kickoff.hash_for(recorder)
         label = f"{label}+{inputs[:6]}" if kickoff.kind == "crew" and in_for_each.get() else label
         with self._lock, self._writer.active_lock:
@@ -142,6 +146,14 @@ class RunDirector:
             self._taken.add(path)
             self._writer.active.add((self._home.run, self._home.branch, path))
         return Claim(self._home, kickoff.kind, label, ordinal), found
+
+    def label_of(self, entity: Any) -> str:
+        """Return the label of the place that a crew, flow, agent or task takes, without its ordinal.
+
+        Raises:
+            EventLogError: it is nothing that can be kicked off.
+        """
+        return execution_label(kind_of(entity) or "?", self.recorder.encoder.text(_key(entity)))
 
     def leave_place(self, path: str) -> None:
         """Nothing runs at a place any more."""
@@ -177,12 +189,22 @@ class RunDirector:
         return self._reader.branch_id(self._home.run, self._home.branch)
 
     def take_lease(self) -> Lease:
-        """Return the right to work on the run.
+        """Return the right to work on the run, which stays ours between the kickoffs of a ``with`` block.
 
         Raises:
             RunBusyError: another process has it.
         """
+        with self._lock:
+            if self.holds and self._held is None:
+                self._held = self._writer.take_lease(self._home.run, self._home.branch, takeover=self._takeover)
         return self._writer.take_lease(self._home.run, self._home.branch, takeover=self._takeover)
+
+    def leave(self) -> None:
+        """Let other processes have the run."""
+        with self._lock:
+            if self._held is not None:
+                self._writer.give_back(self._held)
+                self._held = None
 
     def player_for(self, kickoff: Kickoff, tape: Tape, lease: Lease) -> TapePlayer:
         """Return the player of a kickoff; a fork's edits change what it is asked."""
@@ -272,15 +294,16 @@ class _Part:
         self._director.give_back(self._lease, self.player.tally)
 
 
-def _key(kickoff: Kickoff) -> str:
+def _key(entity: Any) -> str:
     """Return the key of what is kicked off.
 
     Raises:
         EventLogError: it is nothing that can be.
     """
-    if kickoff.kind not in ("crew", "flow", "agent", "task"):
-        raise EventLogError(f"{type(kickoff.entity).__name__} is no crew, flow, agent or task")
-    return type(kickoff.entity).__qualname__ if kickoff.kind == "flow" else stable_key(kickoff.entity) or "unknown"
+    kind = kind_of(entity)
+    if kind not in ("crew", "flow", "agent", "task"):
+        raise EventLogError(f"{type(entity).__name__} is no crew, flow, agent or task")
+    return type(entity).__qualname__ if kind == "flow" else stable_key(entity) or "unknown"
 
 
 def _parts(entity: Any) -> frozenset[str]:

@@ -18,7 +18,7 @@ from msgspec.json import encode
 from eventlog.read import decode_payload
 from eventlog.requests import normalise
 
-DURATIONS = re.compile(rb'"[a-z_]*(?:_ms|_seconds|duration|_time)":\s*-?[0-9.eE+-]+')
+_DURATIONS = re.compile(rb'"[a-z_]*(?:_ms|_seconds|duration|_time)":\s*-?[0-9.eE+-]+')
 
 SHARED = {"method_execution_": "state", "crew_kickoff_completed": "total_tokens"}
 """Fields that whatever runs at the same time changes, too."""
@@ -71,10 +71,10 @@ def _mark(event_type: str, payload: bytes) -> bytes:
     if shared is not None:
         tree = decode_payload(payload)
         payload = encode({k: v for k, v in tree.items() if k != shared} if isinstance(tree, dict) else tree)
-    return blake2b(DURATIONS.sub(b"", normalise(payload)), digest_size=12).digest()
+    return blake2b(_DURATIONS.sub(b"", normalise(payload)), digest_size=12).digest()
 
 
 def calm(tree: Any) -> bytes:
     """Return a tree as bytes without what is new in every process."""
     text = json.dumps(tree, sort_keys=True, default=str).encode("utf-8", "replace")
-    return DURATIONS.sub(b"", normalise(text))
+    return _DURATIONS.sub(b"", normalise(text))

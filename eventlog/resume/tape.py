@@ -184,7 +184,7 @@ class _Recording:
         """Put one event on the tape. What a resumed kickoff only said again is left out."""
         if event.flags & FLAG_REPLAYED:
             return
-        if not event.type.startswith("eventlog.") or event.type == "eventlog.flow_state":
+        if not event.type.startswith("eventlog.") or event.type in ("eventlog.flow_state", "eventlog.definition"):
             self._tape.marks.add(event.path, event.type, event.payload)
         self._tape.last_seq[event.path] = event.seq
         step = _STEPS.get(event.type)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from crewai import Agent, Crew, Task
+from crewai.events.event_bus import crewai_event_bus
+from crewai.events.types.agent_events import AgentExecutionCompletedEvent
 
 import eventlog
 from eventlog.testing import ScriptedLLM, final
@@ -69,6 +71,28 @@ def test_fork_names_the_branch_and_each_restore_has_its_own(tmp_path: Path) -> N
     assert len({info.branch for info in made}) == 4
     assert {info.fork_seq for info in made} == {int(first.id[-8:], 16)}
     assert all(info.events > 20 for info in made)
+
+
+def test_the_branch_is_this_processs_while_the_crew_goes_on(tmp_path: Path) -> None:
+    """It is shown as running, not as left behind; afterwards nobody has it open."""
+    db = tmp_path / "x.db"
+    scenario, _ = record(db, "sequential_react")
+    seen: set[tuple[str, str]] = set()
+    with listening(db, "listener") as log:
+
+        def look(_source: Any, _event: Any) -> None:
+            seen.update((info.branch, info.status) for info in log.branches(RUN))
+
+        crew = Crew.fork(config(db, rows(db)[0]), branch="exp")
+        with crewai_event_bus.scoped_handlers():
+            crewai_event_bus.on(AgentExecutionCompletedEvent)(look)
+            crew.kickoff(inputs=scenario.inputs)
+            crewai_event_bus.flush()
+        owners = log.reader.query("SELECT owner FROM branches WHERE name = 'exp'")
+
+    assert ("exp", "running") in seen
+    assert ("exp", "interrupted") not in seen
+    assert owners == [(None,)]
 
 
 def test_two_crews_restored_before_either_runs_keep_apart(tmp_path: Path) -> None:

@@ -1,10 +1,15 @@
-"""What users add to crews and agents: callbacks, guardrails, typed outputs, several crews in one program."""
+"""What users add to crews and agents: callbacks, guardrails, typed outputs, several crews in one program.
 
-from __future__ import annotations
+No ``from __future__ import annotations`` here: CrewAI reads the annotation of a guardrail, and refuses text.
+"""
+
+import warnings
 
 from typing import Any
 
 from crewai import Crew
+from crewai.lite_agent_output import LiteAgentOutput
+from crewai.tasks.task_output import TaskOutput
 
 from eventlog.testing import Answer, Message, digest, final
 from tests.scenarios.agents import QUESTION
@@ -34,26 +39,35 @@ class After(Callback):
         return subject
 
 
-class Refusing:
-    """A guardrail that lets a text pass only with a word in it."""
+def passing(word: str, output: Any) -> tuple[bool, Any]:
+    """Let a text pass only with a word in it."""
+    return (word in output.raw, output.raw if word in output.raw else f"say {word}")
 
-    def __init__(self, word: str) -> None:
-        """``word`` is missing at first."""
-        self.word = word
 
-    def __call__(self, output: Any) -> tuple[bool, Any]:
-        """Say what is missing."""
-        return (self.word in output.raw, output.raw if self.word in output.raw else f"say {self.word}")
+def first(output: TaskOutput) -> tuple[bool, Any]:
+    """Guardrail of the first task."""
+    return passing("first", output)
+
+
+def second(output: TaskOutput) -> tuple[bool, Any]:
+    """Guardrail of the second task."""
+    return passing("second", output)
+
+
+def approved(output: LiteAgentOutput) -> tuple[bool, Any]:
+    """Guardrail of an agent."""
+    return passing("approved", output)
 
 
 def callbacks(world: World) -> Scenario:
     """Callbacks of tasks, of the crew, of every step, before and after the kickoff."""
-    crew = writers(world, 3, step_callback=world.callback("step"), task_callback=world.callback("crew's task"))
-    for task in crew.tasks[:2]:
-        task.callback = world.callback("task")
-
-    crew.before_kickoff_callbacks.append(Before(world, "before"))
-    crew.after_kickoff_callbacks.append(After(world, "after"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that they cannot be stored
+        crew = writers(world, 3, step_callback=world.callback("step"), task_callback=world.callback("crew's task"))
+        for task in crew.tasks[:2]:
+            task.callback = world.callback("task")
+        crew.before_kickoff_callbacks.append(Before(world, "before"))
+        crew.after_kickoff_callbacks.append(After(world, "after"))
     output = saw("Writer 2 of green tea") + " indeed"
     return of_crew(world, crew, outputs=[output], llm_calls=9, tool_runs=6)
 
@@ -82,8 +96,10 @@ def guardrails(world: World) -> Scenario:
         return final(f"{told and told[-1]} {digest(messages)}")
 
     agent = world.agent(llm=world.llm(script=improve))
-    tasks = [step(agent, i, guardrail=Refusing(w)) for i, w in enumerate(("first", "second"))]
-    crew = Crew(agents=[agent], tasks=tasks, task_callback=world.callback("crew's task"))
+    tasks = [step(agent, i, guardrail=check) for i, check in enumerate((first, second))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it cannot be stored
+        crew = Crew(agents=[agent], tasks=tasks, task_callback=world.callback("crew's task"))
     return of_crew(world, crew, outputs=["second [0-9a-f]{10}"], llm_calls=4)
 
 
@@ -93,7 +109,7 @@ def agent_guardrail(world: World) -> Scenario:
     def improve(messages: list[Message], tools: list[str]) -> Answer:
         return final(f"{'approved' if world.turn > 1 else 'draft'} {digest(messages)}")
 
-    agent = world.agent(llm=world.llm(script=improve), guardrail=Refusing("approved"))
+    agent = world.agent(llm=world.llm(script=improve), guardrail=approved)
     return Scenario(
         world=world,
         subject=agent,

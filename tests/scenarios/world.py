@@ -132,7 +132,7 @@ class World:
 
 
 class Callback:
-    """Notes that it was called. An object: CrewAI warns of functions made in functions."""
+    """Notes that it was called."""
 
     def __init__(self, world: World, kind: str) -> None:
         """``kind`` says what it was hung on."""

@@ -1,0 +1,69 @@
+"""What a re-execution is compared with, and answered from: the record of one execution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from eventlog.read import SEQ_MAX, Reader
+from eventlog.record import FLAG_REPLAYED, ExecutionInfo, StoredEvent
+from eventlog.replay.path import split_task_place
+from eventlog.resume.edits import Edits
+from eventlog.resume.history import (
+    RESUMED,
+    Events,
+    busy_tools,
+    drop_given_up,
+    is_below,
+    outside_of_answers,
+    stretches,
+    told_once,
+)
+from eventlog.resume.tape import Tape, read_tape
+
+
+class Recorded(msgspec.Struct):
+    """One recorded execution."""
+
+    tape: Tape
+    parts: list[Events]
+    """Its events, one list for each process that worked on it."""
+    busy: set[str]
+    """Uses of tools that are run again."""
+    reader: Reader
+    edited: set[str] = set()
+    """Tasks whose output a fork replaced."""
+
+    def leave_out(self, edits: Edits) -> None:
+        """Tasks that were given another output are told no more."""
+        self.edited = set(edits.outputs)
+
+    def events(self) -> list[StoredEvent]:
+        """Return what one process without interruptions would have told, except what answers tell themselves."""
+        told = told_once(self.parts, self._counts)
+        told = [e for e in told if not any(is_below(e.path, place) for place in self.edited)]
+        return outside_of_answers(told, self.busy)
+
+    def names_task(self, place: str) -> bool:
+        """Whether the newest recorded definition has the task at ``place``; unknown is yes."""
+        split = split_task_place(place)
+        known = self.tape.definition(split[0]) if split else None
+        lines: Any = known.get("tasks") if known else None
+        if split is None or not isinstance(lines, list):
+            return True
+        return any(str(line.get("key"))[:8] == split[1] for line in lines)
+
+    def _counts(self, place: str) -> bool:
+        """Whether a finished task that was not run again still counts."""
+        return place not in self.edited and self.names_task(place)
+
+
+def read_recorded(reader: Reader, branch: int, found: ExecutionInfo) -> Recorded:
+    """Return what is recorded of an execution on a lineage."""
+    tape = read_tape(reader, branch, found.path, found.started_seq - 1, SEQ_MAX, retries_failures=False)
+    events = [e for e in reader.stored(branch, found.started_seq - 1) if is_below(e.path, found.path)]
+    drop_given_up(tape, [e.seq for e in events if e.type == RESUMED and e.path == found.path])
+    parts = stretches(events, found.path)
+    busy = busy_tools(e for part in parts for e in part if not e.flags & FLAG_REPLAYED)
+    return Recorded(tape, parts, busy | tape.busy_tools, reader)
