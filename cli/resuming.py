@@ -42,10 +42,12 @@ class Resuming(Recording):
         program_director.remove(self._director)
         self._log.writer.give_back(self._lease)
 
-    def _sentence(self, status: Status) -> str:
+    def _sentence(self, status: Status) -> str:  # noqa: ARG002 - how many events it took is no news here
         """Say what was taken from the log, and what was asked anew."""
         tally = self._director.tally
-        saved = f"{count_of(tally.llm_served, 'model call')} and {count_of(tally.tools_served, 'tool use')} from the log"
+        saved = (
+            f"{count_of(tally.llm_served, 'model call')} and {count_of(tally.tools_served, 'tool use')} from the log"
+        )
         kept = f"{count_of(tally.tasks_kept, 'finished task')} kept"
         return f"resumed run {self._run}: {kept}, {saved}, {count_of(tally.llm_live, 'model call')} made"
 

@@ -55,7 +55,8 @@ _HOMES = {
     "errors": (
         "AmbiguousCursorError AppendError BranchExistsError BranchNameError BranchNotFoundError CaptureError"
         " CursorNotFoundError EditError EventFormatError"
-        " EventLogError ExecutionNotFoundError FormatTooNewError LeaseLostError LogClosedError LogDamagedError LogNotFoundError LogOpenError"
+        " EventLogError ExecutionNotFoundError FormatTooNewError LeaseLostError LogClosedError LogDamagedError"
+        " LogNotFoundError LogOpenError"
         " LogUnwritableError NotAnEventLogError NotFoundError RunBusyError RunNotFoundError"
         " SequenceConflictError"
     ),

@@ -186,8 +186,7 @@ class Run:
     def _require_room_to_stream(self, entity: Any) -> None:
         """A stream is read after ``kickoff`` returned: the run must still be open then."""
         if getattr(entity, "stream", False) is True and self._entry() is None:
-            text = "a kickoff that streams needs the run around it: with log.run(...) as run: for chunk in run.kickoff(...)"
-            raise EventLogError(text)
+            raise EventLogError("a kickoff that streams needs the run around it: with log.run(...) as run: ...")
 
     def _entry(self) -> Entry | None:
         """Return the innermost time this context entered the run; ``None`` outside."""
@@ -200,7 +199,7 @@ class Run:
 
         entry = self._entry() or next(iter(self._open), None)
         if self._director is None:
-            policy = Policy(on_change=self._options.on_change, on_tool=self._options.on_tool)
+            policy = Policy(on_change=self._options.on_change, on_tool=self._options.on_tool)  # type: ignore[arg-type]  # checked there
             self._director = RunDirector(self.log.writer, policy, takeover=self._options.takeover)
         if entry is not None:
             self._director.enter(entry.home, self.log.reader)

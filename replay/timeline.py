@@ -72,7 +72,8 @@ def play_events(
     """Hand events to the bus's listeners, ``speed`` times as fast as they were recorded (0: without waiting).
 
     Each event's handlers are done before the next event comes. Events of the library itself are
-    left out: no listener ever saw them; so is what a resumed kickoff only said again. ``on_event`` is told of each event before its handlers.
+    left out: no listener ever saw them; so is what a resumed kickoff only said again. ``on_event``
+    is told of each event before its handlers.
     """
     classes, result, before = event_classes(), Played(), None
     for event in events:

@@ -84,7 +84,7 @@ def _flow_definition(flow: Any) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def _sources(cls: type, names: tuple[str, ...]) -> dict[str, str]:
+def _sources(cls: Any, names: tuple[str, ...]) -> dict[str, str]:
     """Return a hash of the source of each method: an edited one is run again after a restart."""
     found: dict[str, str] = {}
     for name in names:

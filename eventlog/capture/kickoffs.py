@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crewai.agent.core import Agent
@@ -30,7 +31,16 @@ from crewai.task import Task
 from eventlog.capture.around import arguments
 from eventlog.capture.hub import hub
 from eventlog.capture.patches import Patch
-from eventlog.capture.playing import MISSING, Director, before_kickoffs, current_kickoff, director, kickoff_of, playing, within
+from eventlog.capture.playing import (
+    MISSING,
+    Director,
+    before_kickoffs,
+    current_kickoff,
+    director,
+    kickoff_of,
+    playing,
+    within,
+)
 from eventlog.capture.scopes import in_for_each
 from eventlog.logger import Logger
 from eventlog.references import kind_of
@@ -62,7 +72,11 @@ class Kickoff:
         self.is_placed = False
         self._hashes: dict[int, str] = {}
         if self.kind != "task":  # callbacks may change what is asked; a task's context is a text
-            hub.each(self.hash_for)
+            hub.each(self._take_down)
+
+    def _take_down(self, recorder: Recorder) -> None:
+        """Keep the hash of what is asked now."""
+        self.hash_for(recorder)
 
     @property
     def asked(self) -> Any:
@@ -113,7 +127,7 @@ class Kickoff:
         if isinstance(result, HumanFeedbackPending):
             return
         for recorder, home, path in self.places.values():
-            recorder.guarded(lambda r, h=home, p=path: r.append_at(h, p, RESULT, {"result": {"value": result}}))
+            recorder.guarded(partial(_append_result, home=home, path=path, result=result))
 
 
 RESULT = "eventlog.execution_result"
@@ -131,6 +145,11 @@ def patches() -> list[Patch]:
         Patch(Task, "execute_async", _around_async_task),
         *(Patch(Crew, name, _for_each) for name in FOR_EACH if name in Crew.__dict__),
     ]
+
+
+def _append_result(recorder: Recorder, home: Home, path: tuple[str, ...], result: Any) -> None:
+    """Store what a kickoff returned."""
+    recorder.append_at(home, path, RESULT, {"result": {"value": result}})
 
 
 def _around_kickoff(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -199,7 +218,7 @@ def _fulfil(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) 
     """Run a task without a crew in a thread of its own, as CrewAI does, but as a kickoff."""
     try:
         future.set_result(args[0].execute_sync(*args[1:], **kwargs))
-    except BaseException as error:  # noqa: BLE001 - who waits for the future gets it
+    except BaseException as error:  # who waits for the future gets it
         future.set_exception(error)
 
 

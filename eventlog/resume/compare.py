@@ -226,8 +226,8 @@ def _of_events(
     seq = then.seq if then is not None else max([e.seq for e in scope.events], default=0) + 1
     if then is None or event is None or then.type != event.type:
         return Difference(scope.path, some.type, "", _told(recorded, then), _told(now, event), seq)
-    trees = [{**_header(e), **side.payload(e)} for side, e in ((recorded, then), (now, event))]
-    at, expected, actual = first_difference(*trees) or ("", *trees)
+    old, new = _told(recorded, then), _told(now, event)
+    at, expected, actual = first_difference(old, new) or ("", old, new)
     return Difference(scope.path, then.type, at, expected, actual, seq)
 
 

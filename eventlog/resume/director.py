@@ -22,7 +22,7 @@ from eventlog.resume.definitions import execution_changed
 from eventlog.resume.edits import edits_of
 from eventlog.resume.flows import begin_again
 from eventlog.resume.identity import Wanted, find_execution, split
-from eventlog.resume.player import TapePlayer, Tally
+from eventlog.resume.player import Tally, TapePlayer
 from eventlog.resume.policy import Policy
 from eventlog.resume.results import recorded_result
 from eventlog.resume.revive import UnrevivableError

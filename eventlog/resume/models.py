@@ -33,14 +33,14 @@ def respond(player: TapePlayer, lane: str, name: str, request: Request, llm: Any
     player.go_on()
     exchange = _find(player, lane, name, request)
     if exchange is None:
-        return _go_live(player, lane)
+        return _go_live(player)
     if exchange.failed:
         return _fail(player, exchange, llm, given)
     try:
         response = response_of(player, exchange, given.get("response_model"))
     except UnrevivableError as error:
         log.warning("not_served", what="llm", where=lane, reason=str(error))
-        return _go_live(player, lane)
+        return _go_live(player)
     with player.lock:
         player.tally.llm_served += 1
     tell(llm, player, exchange, response, given)
@@ -59,7 +59,7 @@ def _complete_record(player: TapePlayer, exchange: Exchange, name: str, request:
     player.recorder.guarded(lambda r: r.append_numbered("eventlog.llm_exchange", fields))
 
 
-def _go_live(player: TapePlayer, lane: str) -> Any:
+def _go_live(player: TapePlayer) -> Any:
     """The model has to be asked."""
     player.go_on()
     with player.lock:
@@ -76,7 +76,9 @@ def _find(player: TapePlayer, lane: str, name: str, request: Request) -> Exchang
         exchange = exchange or pick(here, lambda e: e.fields.get("request") is None and _asks(player, e, request))
         left = next((e for e in here if not e.is_served), None)
         if exchange is None and left is not None:
-            player.diverged(player.difference(lane, "llm", recorded_request(player, left), request_tree(player, request)))
+            player.diverged(
+                player.difference(lane, "llm", recorded_request(player, left), request_tree(player, request))
+            )
             if player.policy.on_change == "lenient":
                 left.is_served, exchange = True, left
     return exchange

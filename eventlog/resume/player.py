@@ -191,9 +191,13 @@ class TapePlayer:
     def memory(self, lane: str, operation: str, given: dict[str, Any]) -> Served | None:
         """Return what the memory answered."""
         with self.lock:
-            exchange = pick(
-                self.tape.memory.get(lane, ()), lambda e: e.fields.get("operation") == operation and not e.failed
-            )
+            here = [
+                e for e in self.tape.memory.get(lane, ()) if not e.failed and e.fields.get("operation") == operation
+            ]
+            now = calm(self.encoded(given)) if here else b""
+            exchange = pick(here, lambda e: calm(self.tape.value(e.fields.get("args"))) == now)
+            if exchange is None and self.policy.on_change == "lenient":
+                exchange = pick(here, lambda _e: True)
         if exchange is not None:
             return self._given(exchange, exchange.fields.get("result"), "value", lane, "memory")
         self.go_on()

@@ -22,9 +22,10 @@ from eventlog.redact import Redaction
 from eventlog.references import kind_of
 from eventlog.replay.path import execution_of
 from eventlog.resume.closed import ClosedPlayer
+from eventlog.resume.compare import settled
 from eventlog.resume.definitions import execution_changed
 from eventlog.resume.director import RunDirector
-from eventlog.resume.divergence import DivergedError, Divergence
+from eventlog.resume.divergence import DivergedError, Divergence, first_difference
 from eventlog.resume.edits import edits_of
 from eventlog.resume.flows import begin_again
 from eventlog.resume.outcome import Reexecution, ServedCounts, shown
@@ -90,14 +91,16 @@ class RunReexecutor(RunDirector):
         tape = read_tape(self._reader, self._row, "", 0, SEQ_MAX, retries_failures=False)
         for kind in (tape.llm, tape.tools, tape.human, tape.memory, tape.counts):
             for lane in [lane for lane in kind if execution_of(lane)]:
-                del kind[lane]  # type: ignore[attr-defined]
+                del kind[lane]
         nobody: Any = SimpleNamespace(entity=None, kwargs={})
         return ClosedPlayer(self.recorder, tape, nobody, busy=())
 
     def newest(self, entity: Any) -> ExecutionInfo | None:
         """Return the last recorded execution of a crew, flow, agent or task, whatever it was asked."""
         label = self.label_of(entity)
-        return next((e for e in reversed(self._roots) if label == e.path[1:].rpartition("#")[0].partition("+")[0]), None)
+        return next(
+            (e for e in reversed(self._roots) if label == e.path[1:].rpartition("#")[0].partition("+")[0]), None
+        )
 
     def asked(self, found: ExecutionInfo, entity: Any) -> Any:
         """Return what a recorded execution was asked."""
@@ -206,9 +209,10 @@ class RunReexecutor(RunDirector):
         result.served = player.served
         if execution_changed(player, result.execution):
             then, now = player.tape.definition(result.execution), player.live_definitions[result.execution]
-            old = player.tape.value((then or {}).get("definition"))
-            changed = player.difference(result.execution, "definition", old, now.get("definition"))
-            result.changed = f"{changed.at}: {shown(changed.expected)} → {shown(changed.actual)}"
+            old = settled(player.tape.value((then or {}).get("definition")))
+            difference = first_difference(old, settled(now.get("definition")))
+            at, expected, actual = difference or ("", "one definition", "another one")
+            result.changed = f"{at}: {shown(expected)} → {shown(actual)}"
         self.results.append(result)
 
 

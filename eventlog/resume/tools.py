@@ -40,7 +40,8 @@ def result(player: TapePlayer, lane: str, tool: Any, given: dict[str, Any]) -> S
         return cached
     if player.tape.was_open(lane):
         return _doubtful(player, OpenTool(lane, name, given), "it was under way when its process ended")
-    return _live(player)
+    _live(player)
+    return None
 
 
 def _live(player: TapePlayer) -> None:

@@ -55,7 +55,7 @@ def _of_output(recorded: Recorded, now: list[StoredEvent], reader: Reader, event
     """Return whether the kickoff returned what it had returned."""
     path = recorded.tape.path
     found = recorded.tape.result[1] if recorded.tape.result is not None else {}
-    new = next((decode_payload(e.payload) for e in now if e.type == RESULT and e.path == path), {})
+    new: dict[str, Any] = next((decode_payload(e.payload) for e in now if e.type == RESULT and e.path == path), {})
     then = settled(resolve(found.get("result"), recorded.reader.content))
     actual = settled(resolve(new.get("result"), reader.content))
     difference = first_difference(then, actual)
@@ -132,4 +132,3 @@ class _Twin:
         if split is None or not isinstance(lines, list):
             return False
         return sum(str(line.get("key"))[:8] == split[1] for line in lines) > split[2]
-

@@ -33,6 +33,8 @@ PER_PROCESS = frozenset(("eventlog.resumed", "eventlog.definition", "eventlog.co
 """What every process says of itself."""
 BY_TIME = frozenset(("eventlog.flow_state", "llm_stream_chunk"))
 """How many of these there are depends on the moment of the cut."""
+SHARED_SUMS = frozenset(("kickoff_for_each_async", "akickoff_for_each"))
+"""Shapes whose kickoffs add up tokens in one model at the same time: each sees what the others have used so far."""
 LANDMARKS = (
     "llm_call_started", "llm_call_completed", "llm_call_failed", "eventlog.llm_exchange",
     "tool_usage_started", "eventlog.tool_exchange", "eventlog.human_exchange", "eventlog.memory_exchange",
@@ -63,7 +65,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         world = self.scenario.world
         found = Counter(llm=world.llm_calls, tool=len(world.tool_runs), question=len(world.questions))
         if world.store is not None:
-            found.update(f"memory {name}" for name in world.store.told)
+            found["save"] = len(world.store.saves)
         return +found
 
 
@@ -114,8 +116,17 @@ def resume(before: Seen, seq: int, folder: Path, **options: Any) -> Seen:
     """Cut a log after an event and run the scenario anew on what is left."""
     scenario = build(before.name)
     scenario.world.go_on_after(_happened(upto(before, seq)))
+    _bring_back_memories(before, scenario, seq)
     target = cut(before.file, seq, folder / f"cut-{before.file.stem}-{seq}.db")
     return perform(scenario, target, **options)
+
+
+def _bring_back_memories(before: Seen, scenario: Scenario, seq: int) -> None:
+    """Give a memory what its store held when the process died: what was saved by then."""
+    store = before.scenario.world.store
+    if store is not None:
+        saved = _happened(upto(before, seq))["memory remember_many"]
+        scenario.world.store.records = [record for records in store.saves[:saved] for record in records]
 
 
 def upto(seen: Seen, seq: int) -> list[Event]:
@@ -174,7 +185,7 @@ def _shown(seen: Seen) -> dict[str, Any]:
         "texts": texts(seen.result),
         "types": [type(result).__qualname__ for result in results],
         "parts": [_plain(part) for r in results for part in _parts(r)],
-        "tokens": [_plain(getattr(result, "token_usage", None)) for result in results],
+        "tokens": [_plain(getattr(r, "token_usage", None)) for r in results if seen.name not in SHARED_SUMS],
         "state of the flow": seen.live_state,
     }
 
@@ -214,7 +225,7 @@ def _problems_of_world(whole: Seen, left: list[Event], resumed: Seen) -> list[st
         for key in sorted(keys)
         if resumed.touched[key] != expected[key] and not _is_retry(whole, key)
     ]
-    finished = {str(event.payload.get("task_name")) for event in own(left) if event.type == "task_completed"}
+    finished = {event.payload["output"]["fields"]["name"] for event in own(left) if event.type == "task_completed"}
     again = [c for c in resumed.scenario.world.callbacks if c.partition(" of ")[2] in finished]
     return [*found, *(f"callback {callback} repeated" for callback in again)]
 

@@ -143,9 +143,7 @@ def test_an_edit_inside_a_flow_runs_again_the_method_around_it_and_those_after(t
             def work(self, text: str) -> str:
                 ran.append("work")
                 agent = Agent(role="A", goal="g", backstory="b", llm=llm)
-                tasks = [
-                    Task(name=f"t{i}", description=f"Do {i}", expected_output="x", agent=agent) for i in range(2)
-                ]
+                tasks = [Task(name=f"t{i}", description=f"Do {i}", expected_output="x", agent=agent) for i in range(2)]
                 crew: Any = Crew(agents=[agent], tasks=tasks)
                 return str(crew.kickoff().raw)
 

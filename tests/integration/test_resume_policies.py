@@ -52,6 +52,12 @@ class Program:
             return log.run("r", **options).kickoff(self.crew)
 
 
+def plainly(program: Program) -> str:
+    """Return what the crew says without a log."""
+    result: Any = program.crew.kickoff()
+    return str(result.raw)
+
+
 @pytest.fixture
 def died_in_tool(tmp_path: Path) -> Path:
     """A log whose process died in the second task's tool."""
@@ -63,7 +69,7 @@ def died_in_tool(tmp_path: Path) -> Path:
 @pytest.fixture
 def whole() -> str:
     """What the crew says when nothing goes wrong."""
-    return str(Program().crew.kickoff().raw)
+    return plainly(Program())
 
 
 def test_a_tool_under_way_is_run_again_and_reported(died_in_tool: Path, whole: str) -> None:
@@ -167,7 +173,7 @@ def test_an_edited_agent_goes_live_from_the_first_difference(in_second_task: Pat
     result = edited.kickoff(in_second_task)
 
     assert [call.agent for call in edited.llm.calls] == ["Writer 1", "Writer 1"]
-    assert result.raw == Program(goal="Write better").crew.kickoff().raw
+    assert result.raw == plainly(Program(goal="Write better"))
 
 
 def test_an_edited_task_leaves_the_others_finished(tmp_path: Path) -> None:
@@ -177,7 +183,7 @@ def test_an_edited_task_leaves_the_others_finished(tmp_path: Path) -> None:
     result = edited.kickoff(tmp_path / "log.db")
 
     assert [call.agent for call in edited.llm.calls] == ["Writer 1", "Writer 1"]
-    assert result.raw == Program(second="Do step 1 well").crew.kickoff().raw
+    assert result.raw == plainly(Program(second="Do step 1 well"))
     with eventlog.open(tmp_path / "log.db", readonly=True) as log:
         assert len(log.executions("r")) == 1
 
@@ -227,7 +233,7 @@ def test_other_inputs_are_another_execution(tmp_path: Path) -> None:
 
 
 def test_what_redaction_changed_is_asked_again(tmp_path: Path) -> None:
-    """An answer with a secret in it is not on disk, so it cannot be served: the model is asked once more, and only it."""
+    """An answer with a secret in it is not on disk, so it cannot be served: that model is asked again, and only it."""
     secret = "sk-proj-abcdefghijklmnopqrstuvwxyz123456"
 
     def build() -> tuple[Crew, ScriptedLLM]:

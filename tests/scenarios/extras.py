@@ -132,9 +132,7 @@ def two_crews(world: World) -> Scenario:
         return [draft, edited, agents[2].kickoff(f"Judge {edited.raw}")]
 
     outputs = [saw("Writer"), saw("Editor"), saw("Critic")]
-    return Scenario(
-        world=world, subject=crews[0], inputs=TOPIC, start=start, outputs=outputs, llm_calls=6, tool_runs=3
-    )
+    return Scenario(world=world, subject=crews[0], inputs=TOPIC, start=start, outputs=outputs, llm_calls=6, tool_runs=3)
 
 
 def twice(world: World) -> Scenario:

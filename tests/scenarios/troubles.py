@@ -10,7 +10,7 @@ from eventlog.testing import Answer, Message, digest, final, tool_call
 from eventlog.testing.echo import tool_results
 from tests.scenarios.crews import of_two_writers, step, writers
 from tests.scenarios.tasks import of_crew
-from tests.scenarios.world import Scenario, World
+from tests.scenarios.world import Scenario, World, saw
 
 
 def once(name: str) -> Any:
@@ -78,7 +78,23 @@ def cached_tool_native(world: World) -> Scenario:
     return of_crew(world, crew, outputs=["saw [0-9a-f]{10}"], llm_calls=4, tool_runs=1)
 
 
+def limited_tool(world: World) -> Scenario:
+    """A tool that may be used three times; the fourth time, in the second task, it refuses."""
+    agent = world.agent(llm=world.llm(tool_rounds=2), tools=[world.lookup(max_usage_count=3)])
+    crew = Crew(agents=[agent], tasks=[step(agent, 0), step(agent, 1)], cache=False)
+    return of_crew(world, crew, outputs=[saw("Writer")], llm_calls=6, tool_runs=3)
+
+
+def limited_tool_native(world: World) -> Scenario:
+    """The same where tools are called natively."""
+    agent = world.agent(llm=world.llm(native=True, tool_rounds=2), tools=[world.lookup(max_usage_count=3)])
+    crew = Crew(agents=[agent], tasks=[step(agent, 0), step(agent, 1)], cache=False)
+    return of_crew(world, crew, outputs=[saw("Writer")], llm_calls=6, tool_runs=3)
+
+
 BUILDERS = (
+    limited_tool,
+    limited_tool_native,
     failing_tool,
     failing_tool_native,
     outage,

@@ -68,11 +68,11 @@ class World:
         """Real token counts of all LLMs."""
         return sum(llm.token_counts for llm in self.llms)
 
-    def lookup(self) -> BaseTool:
+    def lookup(self, max_usage_count: int | None = None) -> BaseTool:
         """Return an ordinary tool whose runs are counted here."""
         runs = self.tool_runs
 
-        @tool("lookup")
+        @tool("lookup", max_usage_count=max_usage_count)
         def lookup(q: str) -> str:
             """Look up a fact."""
             runs.append(q)
