@@ -24,7 +24,7 @@ def branches(settings: Settings, run: str | None) -> None:
     """Draw the branches of RUN (default: the latest), each below the one it was forked from.
 
     A branch begins after the event in column FROM. Branches called stale/N hold what a process
-    still recorded after another had taken the run over.
+    still recorded after another had taken its branch over.
     """
     with reading(settings) as log:
         name = run or log.latest_run()

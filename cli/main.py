@@ -95,8 +95,8 @@ def run(args: Sequence[str]) -> int:
     """
     outcome = _run_command(args)
     if callable(outcome):
-        outcome()
-        return 0
+        code = outcome()
+        return code if isinstance(code, int) else 0
     return outcome if isinstance(outcome, int) else 0
 
 

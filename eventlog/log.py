@@ -137,7 +137,7 @@ class Log:
         live from the first difference), ``strict`` (stop there), ``lenient`` (take recorded answers by
         position). ``on_tool`` is for tools that were under way when a process ended: ``rerun``,
         ``ask`` (on the terminal), ``fail``, a mapping of tool names or paths to results, or a function
-        that returns the result. ``takeover`` takes the run from another living process.
+        that returns the result. ``takeover`` takes the branch from another living process.
         """
         return Run(self, run, branch, RunOptions(on_change=on_change, on_tool=on_tool, takeover=takeover))
 

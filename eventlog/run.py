@@ -98,7 +98,7 @@ class Run:
         What is on record is not asked again: no model call, no tool, no person.
 
         Raises:
-            RunBusyError: another process works on the run; ``log.run(…, takeover=True)`` takes it over.
+            RunBusyError: another process works on this branch of the run; ``log.run(…, takeover=True)`` takes it over.
             DivergedError: the code changed, and ``on_change="strict"``.
             ToolInFlightError: a tool was under way when its process ended, and ``on_tool="fail"``.
         """

@@ -78,7 +78,7 @@ def _flow_definition(flow: Any) -> dict[str, Any]:
     """The flow's class and methods; its state is in its events."""
     methods = getattr(flow, "_methods", None)
     names = sorted(map(str, methods)) if isinstance(methods, dict) else []
-    content = {**fields_of(flow), "methods": names, "sources": dict(_sources(type(flow), tuple(names)))}
+    content = {**fields_of(flow), "methods": names, "sources": dict(_sources(type(flow), tuple(names)))}  # type: ignore[arg-type]  # classes are hashable
     name = type(flow).__qualname__
     return {"kind": "flow", "key": name, "name": read_fact(flow, "name") or name, "definition": AsContent(content)}
 

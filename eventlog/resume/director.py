@@ -44,7 +44,7 @@ class RunDirector:
     """Decides for one pass over a run: each recorded execution is taken once."""
 
     def __init__(self, writer: Writer, policy: Policy, *, takeover: bool = False) -> None:
-        """``takeover``: take the run from a living process that has it."""
+        """``takeover``: take the branch from a living process that has it."""
         self._writer, self._policy, self._takeover = writer, policy, takeover
         self._home: Home
         self._reader: Reader
@@ -72,7 +72,7 @@ class RunDirector:
         """Return the result of the kickoff; for an asynchronous one an awaitable of it.
 
         Raises:
-            RunBusyError: another process works on the run.
+            RunBusyError: another process works on the branch.
             DivergedError: the code changed, and the policy says to stop.
         """
         inside = self.recorder.homes.current()

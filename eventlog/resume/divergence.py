@@ -69,18 +69,20 @@ class ToolInFlightError(HookAborted, EventLogError):
 
 
 class RunTakenOverError(HookAborted, LeaseLostError):
-    """Another process took the run over while this one was stopped; its kickoff ends at the next boundary."""
+    """Another process took the branch over while this one was stopped; its kickoff ends at the next boundary."""
 
-    hint = "the other process goes on with the run; what this one still recorded is on the branch stale/<epoch>"
+    hint = "the other process goes on with it; what this one still recorded is on the branch stale/<epoch>"
 
-    def __init__(self, run: str, epoch: int) -> None:
+    def __init__(self, run: str, epoch: int, branch: str = "main") -> None:
         """Keep the facts a handler needs; ``args`` holds them so pickling works."""
-        HookAborted.__init__(self, f"run {run!r} was taken over by another process", source="eventlog")
-        self.args = (run, epoch)
-        self.run, self.epoch = run, epoch
+        what = f"run {run!r}" if branch == "main" else f"branch {branch!r} of run {run!r}"
+        LeaseLostError.__init__(self, run, epoch, branch)
+        self.reason, self.source = f"{what} was taken over by another process", "eventlog"
+        self.args = (run, epoch, branch)
+        self.run, self.epoch, self.branch = run, epoch, branch
 
     def __str__(self) -> str:
-        """Say which run."""
+        """Say which run and branch."""
         return str(self.reason)
 
 

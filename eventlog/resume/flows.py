@@ -159,7 +159,7 @@ def feedback(player: TapePlayer, lane: str, given: dict[str, Any]) -> Served | N
     if text is not None:
         player.feedback = None
         player.tape.paused.discard(lane)
-        player.record_feedback(lane, given, text)
+        player.record_feedback(given, text)
         return Answer(lambda: text)
 
     def wait() -> Any:

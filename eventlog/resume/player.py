@@ -84,7 +84,7 @@ class TapePlayer:
             DivergedError, ToolInFlightError, RunTakenOverError: why it is to stop.
         """
         if self.lease is not None and self.lease.is_lost and self.stopped is None:
-            self.stopped = RunTakenOverError(self.lease.run, self.lease.epoch)
+            self.stopped = RunTakenOverError(self.lease.run, self.lease.epoch, self.lease.branch)
         if self.stopped is not None:
             raise self.stopped
 
@@ -135,7 +135,7 @@ class TapePlayer:
             self._reruns[flow] = min(edited, default=None)
         return self._reruns[flow]
 
-    def record_feedback(self, lane: str, given: dict[str, Any], text: str) -> None:
+    def record_feedback(self, given: dict[str, Any], text: str) -> None:
         """Put feedback that was given after a pause on record, as if a person had answered then."""
         fields = {"kind": "human_feedback", "message": getattr(given.get("context"), "message", given.get("message"))}
         fields |= {"answer": {"text": text}, "output": reviewed_output(given)}
@@ -182,7 +182,7 @@ class TapePlayer:
                 lambda e: not e.failed and e.fields.get("kind") == kind and self._asks(e, message),
             )
         if exchange is not None:
-            return self._given(exchange, exchange.fields.get("answer"), "text", lane, "human")
+            return self._given(exchange.fields.get("answer"), "text", lane, "human")
         if kind == "human_feedback" and lane in self.tape.paused:
             return flows.feedback(self, lane, given)
         self.go_on()
@@ -199,7 +199,7 @@ class TapePlayer:
             if exchange is None and self.policy.on_change == "lenient":
                 exchange = pick(here, lambda _e: True)
         if exchange is not None:
-            return self._given(exchange, exchange.fields.get("result"), "value", lane, "memory")
+            return self._given(exchange.fields.get("result"), "value", lane, "memory")
         self.go_on()
         return None
 
@@ -221,7 +221,7 @@ class TapePlayer:
 
     # -- helpers ----------------------------------------------------------------------------------
 
-    def _given(self, exchange: Exchange, box: Any, key: str, lane: str, what: str) -> Served | None:
+    def _given(self, box: Any, key: str, lane: str, what: str) -> Served | None:
         """Return the answer of an exchange, unless it cannot be made again."""
         tree = box.get(key) if isinstance(box, dict) else None
         try:

@@ -33,7 +33,7 @@ from eventlog.resume.policy import Policy
 from eventlog.resume.recorded import Recorded, read_recorded
 from eventlog.resume.scratch import Scratch
 from eventlog.resume.tape import read_tape
-from eventlog.resume.verdict import Verdict, judge
+from eventlog.resume.verdict import EVENT_OF, Verdict, judge
 from eventlog.writer import instead
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ STARTS = {"crew": "crew_kickoff_started", "flow": "flow_started", "agent": "lite
 class RunReexecutor(RunDirector):
     """Executes the kickoffs of one run again, in whatever order they come; each recorded one is taken once."""
 
-    def __init__(self, reader: Reader, run: str, branch: str, scratch: Scratch) -> None:
-        """The recorded run is only read.
+    def __init__(self, reader: Reader, run: str, branch: str, scratch: Scratch, *, everywhere: bool = False) -> None:
+        """The recorded run is only read. Events of the user's go to ``scratch``, unless this is ``everywhere``.
 
         Raises:
             RunNotFoundError, BranchNotFoundError: there is none of that name.
@@ -55,6 +55,7 @@ class RunReexecutor(RunDirector):
         self._row = reader.branch_id(run, branch)
         self._scratch, self._reader, self._home = scratch, reader, scratch.home
         self._roots = [e for e in reader.executions(self._row) if e.parent is None]
+        self.instead = None if everywhere else scratch.writer
         self.run, self.command = run, None
         self.wanted: ExecutionInfo | None = None
         """The recorded execution that the next kickoff is, whatever it is asked."""
@@ -75,7 +76,20 @@ class RunReexecutor(RunDirector):
     @property
     def ok(self) -> bool:
         """Whether everything that is recorded came again, and nothing else."""
-        return all(self.results) and not self.missing
+        return all(self.outcomes) and not self.missing
+
+    @property
+    def outcomes(self) -> list[Reexecution]:
+        """The results, and what was asked outside of every kickoff though it is not on record."""
+        stopped = self.outside.stopped if "outside" in self.__dict__ else None
+        if not isinstance(stopped, DivergedError):
+            return list(self.results)
+        found = stopped.divergence
+        where = Reexecution(
+            execution="", diverged_at=f"{found.where} {EVENT_OF.get(found.what, found.what)}".strip(), at=found.at,
+            expected=found.expected, actual=found.actual, served=self.outside.served,
+        )  # fmt: skip
+        return [*self.results, where]
 
     @property
     def served(self) -> ServedCounts:
@@ -166,7 +180,7 @@ class RunReexecutor(RunDirector):
         """Let everything in a block happen at a recorded place, and nowhere else."""
         with (
             within(claims, claim), within(playing, player), within(reexecuting, self),
-            within(instead, self._scratch.writer),
+            within(instead, self.instead),
         ):  # fmt: skip
             yield
 
@@ -222,7 +236,8 @@ def reexecution(
 ) -> Iterator[RunReexecutor]:
     """Execute every kickoff in a block again from the record of a run.
 
-    Nothing is appended to the log. ``everywhere``: in all threads of the process, not only in this context.
+    Nothing is appended to the log. ``everywhere``: in all threads of the process, not only in this context; the logs
+    that a program opens itself are then up to the caller (``eventlog.writer.redirections``).
 
     Raises:
         RunNotFoundError, BranchNotFoundError: there is none of that name.
@@ -231,14 +246,14 @@ def reexecution(
 
     scratch = Scratch(run, redaction)
     try:
-        again = RunReexecutor(reader, run, branch, scratch)
+        again = RunReexecutor(reader, run, branch, scratch, everywhere=everywhere)
         if everywhere:
             program_reexecutor.append(again)
-        with within(playing, None), within(reexecuting, again), within(instead, scratch.writer):
+        with within(playing, None), within(reexecuting, again), within(instead, again.instead):
             yield again
     finally:
-        if everywhere and program_reexecutor:
-            program_reexecutor.pop()
+        if everywhere:
+            program_reexecutor.clear()
         scratch.close()
 
 

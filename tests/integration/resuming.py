@@ -269,9 +269,9 @@ def _folded(seen: Seen) -> dict[str, Any]:
 
 
 def _places(events: Iterable[Event]) -> list[tuple[str, str]]:
-    """Return type and path of the events that happened, however many processes it took."""
+    """Return type and path of the events that happened in executions, however many processes it took."""
     skipped = PER_PROCESS | BY_TIME
-    return [(event.type, event.path) for event in own(events) if event.type not in skipped]
+    return [(event.type, event.path) for event in own(events) if event.path and event.type not in skipped]
 
 
 # -- which cuts to try -------------------------------------------------------------------------------
