@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
@@ -45,19 +44,44 @@ def execution_of(settings: Settings, run: str, branch: str, command: Sequence[st
     return partial(_execute, settings, log, (run, branch), program)
 
 
-def _execute(settings: Settings, log: Log, lineage: tuple[str, str], program: Program) -> int:
-    """Run the program and say what came of it. The world stays shut until the interpreter is gone."""
-    from eventlog.resume.reexecute import reexecution
+class _Executing:
+    """The second life of a program. Until the interpreter is gone, exit handlers and threads included."""
 
-    stack = ExitStack()
-    atexit.register(stack.close)  # first, so that it comes last: after the program's own exit handlers
-    stack.callback(log.close)
-    stack.enter_context(_copies())
-    again = stack.enter_context(reexecution(log.reader, *lineage, log.redaction, everywhere=True))
-    with _own_stdout(settings.as_json):
-        ended = _run(program)
-    _show(settings, lineage, again, ended)
-    return _code(again, ended)
+    def __init__(self, settings: Settings, log: Log, lineage: tuple[str, str]) -> None:
+        """Shut the world out. Registered first, our end comes last."""
+        from eventlog.resume.reexecute import reexecution
+
+        self._settings, self._lineage, self._pid = settings, lineage, os.getpid()
+        self._ended: BaseException | None = None
+        self._stack = ExitStack()
+        atexit.register(self._finish)
+        self._stack.callback(log.close)
+        self._stack.enter_context(_copies())
+        self._again = self._stack.enter_context(reexecution(log.reader, *lineage, log.redaction, everywhere=True))
+        self._stack.enter_context(_own_stdout(settings.as_json))
+
+    def run(self, program: Program) -> None:
+        """Run the program."""
+        self._ended = _run(program)
+
+    def _finish(self) -> None:
+        """Say what came of it; the exit code can only be changed the hard way now."""
+        if os.getpid() != self._pid:
+            return
+        again, code = self._again, _code(self._again, self._ended)
+        outcome = _document(self._lineage, again, self._ended) if self._settings.as_json else _page(again, self._ended)
+        self._stack.close()
+        show_json(outcome) if isinstance(outcome, dict) else show_page(outcome)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        if code != EQUAL:
+            os._exit(code)
+
+
+def _execute(settings: Settings, log: Log, lineage: tuple[str, str], program: Program) -> int:
+    """Run the program; what came of it is said when the interpreter ends."""
+    _Executing(settings, log, lineage).run(program)
+    return EQUAL
 
 
 def _run(program: Program) -> BaseException | None:
@@ -71,9 +95,6 @@ def _run(program: Program) -> BaseException | None:
         ended = error
         if not isinstance(error, SystemExit) and not _is_ours(error):
             sys.excepthook(type(error), error, error.__traceback__)
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
     return ended
 
 
@@ -143,14 +164,6 @@ def _copy(source: Path, target: Path) -> None:
 
 
 # -- the report ----------------------------------------------------------------------------------------
-
-
-def _show(settings: Settings, lineage: tuple[str, str], again: RunReexecutor, ended: BaseException | None) -> None:
-    """Write what came of it to stdout."""
-    if settings.as_json:
-        show_json(_document(lineage, again, ended))
-    else:
-        show_page(_page(again, ended))
 
 
 def _document(lineage: tuple[str, str], again: RunReexecutor, ended: BaseException | None) -> dict[str, Any]:

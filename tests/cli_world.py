@@ -35,9 +35,11 @@ class Cli:
         self.db, self._capsys = db, capsys
 
     def __call__(self, *args: object) -> Result:
-        """Run ``eventlog ARGS --db DB``."""
+        """Run ``eventlog ARGS --db DB``; what stands behind ``--`` stays there."""
         self._capsys.readouterr()
-        code = run([*map(str, args), "--db", str(self.db)])
+        words = [*map(str, args)]
+        place = words.index("--") if "--" in words else len(words)
+        code = run([*words[:place], "--db", str(self.db), *words[place:]])
         captured = self._capsys.readouterr()
         return Result(code, captured.out, captured.err)
 

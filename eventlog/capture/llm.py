@@ -112,9 +112,15 @@ def _around_call(original: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         if in_boundary.get():
             return original(self, *args, **kwargs)
-        return _Exchange(self, arguments(original, (self, *args), kwargs)).run(original, (self, *args), kwargs)
+        return _Exchange(self, _given(original, (self, *args), kwargs)).run(original, (self, *args), kwargs)
 
     return call
+
+
+def _given(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return a call's arguments by name, also of a class that hands on ``*args, **kwargs``."""
+    given = arguments(original, args, kwargs)
+    return given if "messages" in given else arguments(BaseLLM.call, args, kwargs)
 
 
 class _Exchange:

@@ -14,6 +14,7 @@ from eventlog.codec import Request
 from eventlog.logger import Logger
 from eventlog.references import class_name
 from eventlog.requests import MESSAGE_KEYS
+from eventlog.resume.marks import calm
 from eventlog.resume.revive import UnrevivableError, revive, revive_error
 from eventlog.resume.tape import Exchange, pick
 
@@ -105,7 +106,7 @@ def recorded_request(player: TapePlayer, exchange: Exchange) -> dict[str, Any]:
 def _asks(player: TapePlayer, exchange: Exchange, request: Request) -> bool:
     """Whether a call whose process died before it stored its exchange asked the same: roles and texts are compared."""
     old, new = recorded_request(player, exchange), request_tree(player, request)
-    return old["model"] == new["model"] and _texts(old) == _texts(new)
+    return old["model"] == new["model"] and calm(_texts(old)) == calm(_texts(new))
 
 
 def _texts(request: dict[str, Any]) -> list[tuple[Any, Any]]:

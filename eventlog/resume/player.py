@@ -23,7 +23,7 @@ from eventlog.resume.edits import Edits
 from eventlog.resume.marks import calm
 from eventlog.resume.policy import Policy
 from eventlog.resume.revive import UnrevivableError, is_redacted, revive, revive_error
-from eventlog.resume.tape import Exchange, Tape, pick
+from eventlog.resume.tape import SAVES, Exchange, Tape, pick
 
 if TYPE_CHECKING:
     from eventlog.capture.kickoffs import Kickoff
@@ -198,6 +198,9 @@ class TapePlayer:
             exchange = pick(here, lambda e: calm(self.tape.value(e.fields.get("args"))) == now)
             if exchange is None and self.policy.on_change == "lenient":
                 exchange = pick(here, lambda _e: True)
+            if exchange is not None and operation in SAVES:
+                exchange = exchange if self.tape.saved[lane] > 0 else None  # else it died before it was saved
+                self.tape.saved[lane] -= 1
         if exchange is not None:
             return self._given(exchange.fields.get("result"), "value", lane, "memory")
         self.go_on()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from eventlog.capture.natives import places_of
 from eventlog.logger import Logger
-from eventlog.resume import flows
+from eventlog.resume import flows, tasks
 from eventlog.resume.revive import UnrevivableError
 from eventlog.resume.usage import account
 
@@ -35,8 +36,9 @@ def _leave_crew(player: TapePlayer, crew: Any, result: Any) -> None:
     """Give the tasks their outputs and the crew its token usage."""
     outputs = list(getattr(result, "tasks_output", ()))
     if len(outputs) == len(crew.tasks):
-        for task, output in zip(crew.tasks, outputs, strict=True):
+        for task, output, place in zip(crew.tasks, outputs, places_of(crew.tasks), strict=True):
             task.output = output
+            tasks.count_tools(player, f"{player.tape.path}/{place}", task)
     crew.token_usage = crew.usage_metrics = getattr(result, "token_usage", None)
     player.tally.tasks_kept += len(outputs)
     _count_calls(player)

@@ -6,7 +6,7 @@ the same in every process. Large values stay references until they are needed.
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -19,6 +19,9 @@ from eventlog.replay.path import above
 from eventlog.resume.marks import Marks
 from eventlog.resume.revive import is_redacted
 from eventlog.values import resolve
+
+SAVES = ("remember", "aremember", "remember_many", "aremember_many")
+"""What tells a memory something; for ``remember_many`` CrewAI saves it in the background."""
 
 
 class Exchange(msgspec.Struct):
@@ -90,6 +93,8 @@ class Tape:
         self.result: tuple[int, dict[str, Any]] | None = None
         self.last_state: Any = None
         """The state a flow ended with."""
+        self.saved: dict[str, int] = defaultdict(int)
+        """Lane → how many of the saves that its memory began in the background came to an end."""
         self.paused: set[str] = set()
         self.marks = Marks(self.value)
 
@@ -115,6 +120,11 @@ class Tape:
             return False
         ends = self.tool_ends[path]
         return not ends or (not ends[-1].get("from_cache") and self.last_seq[above(path)] < event.seq)
+
+    def is_unsaved(self, path: str) -> bool:
+        """Whether a memory was told something in a scope or below it that it had not saved yet."""
+        told = Counter(e.lane for e in self.below(path, self.memory) if e.fields.get("operation") in SAVES)
+        return any(count > self.saved[lane] for lane, count in told.items())
 
     def open_tools(self) -> list[OpenTool]:
         """Return the uses of tools that may or may not have happened."""
@@ -245,6 +255,10 @@ class _Recording:
         if type(payload.get("tokens")) is int:
             self._tape.counts[event.path].append(payload["tokens"])
 
+    def memory_saved(self, event: StoredEvent, _payload: dict[str, Any]) -> None:
+        """A memory saved what it was told, or gave it up."""
+        self._tape.saved[above(event.path)] += 1
+
     def task_completed(self, event: StoredEvent, payload: dict[str, Any]) -> None:
         """A task has its output."""
         if event.flags & FLAG_OMITTED:
@@ -333,6 +347,8 @@ _STEPS: dict[str, _Step] = {
     "eventlog.tool_exchange": _Recording.exchange,
     "eventlog.human_exchange": _Recording.exchange,
     "eventlog.memory_exchange": _Recording.exchange,
+    "memory_save_completed": _Recording.memory_saved,
+    "memory_save_failed": _Recording.memory_saved,
     "eventlog.task_skipped": _Recording.task_skipped,
     "eventlog.definition": _Recording.definition,
     "eventlog.execution_result": _Recording.result,

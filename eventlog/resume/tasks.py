@@ -61,6 +61,8 @@ def _kept(player: TapePlayer, path: str, context: Any) -> Any:
     finished = player.tape.tasks.get(path)
     if finished is None or player.edits.resets.get(path, 0) > finished.seq:
         return None
+    if player.tape.is_unsaved(path):
+        return None  # it runs once more from the tape, and its memory is told again
     if not _same_text(player, finished.started.get("context"), context):
         return None
     if task_changed(player, path, finished.seq):
@@ -98,6 +100,7 @@ def _finish(player: TapePlayer, path: str, task: Any, agent: Any, kept: Any) -> 
     if agent is not None:
         task.agent = agent
     task.output = kept
+    count_tools(player, path, task)
     if task.agent is not None:
         task.processed_by_agents.add(task.agent.role)
     crew = getattr(task.agent, "crew", None)
@@ -105,6 +108,11 @@ def _finish(player: TapePlayer, path: str, task: Any, agent: Any, kept: Any) -> 
     with player.lock:
         player.tally.tasks_kept += 1
     _fill_cache(player, path, task)
+
+
+def count_tools(player: TapePlayer, path: str, task: Any) -> None:
+    """Count the uses of tools in a task as CrewAI does: at every third it reminds the agent of the format."""
+    task.used_tools += sum(len(ends) for lane, ends in player.tape.tool_ends.items() if lane.startswith(path + "/"))
 
 
 def _fill_cache(player: TapePlayer, path: str, task: Any) -> None:

@@ -31,6 +31,7 @@ def result(player: TapePlayer, lane: str, tool: Any, given: dict[str, Any]) -> S
     with player.lock:
         exchange = pick(player.tape.tools.get(lane, ()), lambda e: _is_use(player, e, name, lane, given))
     if exchange is not None:
+        _claim_use(tool)
         served = _served(player, exchange)
         if served is not None:
             return served
@@ -49,6 +50,13 @@ def _live(player: TapePlayer) -> None:
     player.go_on()
     with player.lock:
         player.tally.tools_live += 1
+
+
+def _claim_use(tool: Any) -> None:
+    """Count a use as CrewAI does before it runs a tool: one whose uses are limited is used up by recorded ones, too."""
+    claim = getattr(tool, "_claim_usage", None)
+    if claim is not None:
+        claim()
 
 
 def _is_use(player: TapePlayer, exchange: Exchange, name: str, lane: str, given: dict[str, Any]) -> bool:

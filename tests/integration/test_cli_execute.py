@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eventlog.cli import main
 from tests.cli_world import Cli, Result, environment, finish
 
 CREW = '''
@@ -38,6 +41,7 @@ print("direct", llm.call("Hello"))
 print("crew", crew.kickoff().raw)
 thread = threading.Thread(target=lambda: print("thread", llm.call("In a thread")))
 thread.start()
+thread.join()
 '''
 OWN_LOG = CREW + '''
 import eventlog
@@ -132,9 +136,6 @@ def test_an_edited_prompt_is_found_and_costs_nothing(folder: Path) -> None:
 def test_a_program_that_opens_the_log_itself_is_executed_again_not_resumed(folder: Path) -> None:
     """``run.kickoff`` would return the recorded result at once; here everything runs, on a copy of the log."""
     env = {"CALLS": str(folder / "calls"), "DB": str(folder / "x.db")}
-    import subprocess
-    import sys
-
     first = subprocess.run(
         [sys.executable, "own_log.py"], cwd=folder, env=environment(**env), capture_output=True, text=True, check=True
     )
@@ -184,10 +185,16 @@ def test_errors_of_the_program_are_no_divergence(folder: Path) -> None:
         (("replay", "tea", "--", "x.py"), 2, "needs --execute"),
     ],
 )
-def test_bad_requests_are_told_before_anything_runs(cli: Cli, args: tuple[str, ...], code: int, text: str) -> None:
+def test_bad_requests_are_told_before_anything_runs(
+    cli: Cli, args: tuple[str, ...], code: int, text: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     """One line, and the exit code for usage or failure."""
     split = args.index("--") if "--" in args else len(args)
-    result = cli(*args[:split], "--db", cli.db, *args[split:])
+    monkeypatch.setenv("EVENTLOG_DB", str(cli.db))
+    capsys.readouterr()
+    code_now = main.run(args)
+    result = Result(code_now, *capsys.readouterr())
 
     assert result.code == code
     assert text in result.err

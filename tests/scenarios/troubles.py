@@ -79,17 +79,17 @@ def cached_tool_native(world: World) -> Scenario:
 
 
 def limited_tool(world: World) -> Scenario:
-    """A tool that may be used once; the second time it refuses."""
+    """A tool that may be used once; the second time in a task it refuses."""
     agent = world.agent(llm=world.llm(tool_rounds=2), tools=[world.lookup(max_usage_count=1)])
     crew = Crew(agents=[agent], tasks=[step(agent, 0), step(agent, 1)], cache=False)
-    return of_crew(world, crew, outputs=[saw("Writer")], llm_calls=6, tool_runs=3)
+    return of_crew(world, crew, outputs=[saw("Writer")], llm_calls=6, tool_runs=2)
 
 
 def limited_tool_native(world: World) -> Scenario:
     """The same where tools are called natively."""
     agent = world.agent(llm=world.llm(native=True, tool_rounds=2), tools=[world.lookup(max_usage_count=1)])
     crew = Crew(agents=[agent], tasks=[step(agent, 0), step(agent, 1)], cache=False)
-    return of_crew(world, crew, outputs=[saw("Writer")], llm_calls=6, tool_runs=3)
+    return of_crew(world, crew, outputs=[saw("Writer")], llm_calls=6, tool_runs=2)
 
 
 BUILDERS = (
