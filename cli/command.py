@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 from collections.abc import Sequence
@@ -56,6 +57,8 @@ def _script(name: str) -> str:
         click.UsageError: a program of another kind.
     """
     if Path(name).exists():
+        if Path(name).is_file() and _is_binary(Path(name)):
+            raise click.UsageError(f"{name!r} is no Python program: only those can be run in this process")
         return name
     found = shutil.which(name) if Path(name).name == name else None
     if found is None:
@@ -63,6 +66,13 @@ def _script(name: str) -> str:
     if not _is_python(Path(found)):
         raise click.UsageError(f"{found!r} is no Python program: only those can be run in this process")
     return found
+
+
+def _is_binary(path: Path) -> bool:
+    """Whether a file is neither text nor an archive or compiled module that Python runs."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    return b"\0" in head and head[:2] != b"PK" and head[:4] != importlib.util.MAGIC_NUMBER
 
 
 def _is_python(path: Path) -> bool:
