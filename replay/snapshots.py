@@ -23,7 +23,7 @@ import msgspec
 
 from eventlog.logger import Logger
 from eventlog.read import Reader
-from eventlog.record import FLAG_UNMARKED, OWN_PREFIX, NewEvent, StoredEvent
+from eventlog.record import FLAG_REPLAYED, FLAG_UNMARKED, OWN_PREFIX, NewEvent, StoredEvent
 from eventlog.replay.fold import FOLD_VERSION, apply_event, begin_fold
 from eventlog.replay.folding import Folding
 from eventlog.replay.rebuild import STATE_PROJECTION, nearest_state
@@ -135,9 +135,12 @@ class Snapshotter:
             self._wake.set()
 
     def _is_trigger(self, event: NewEvent | StoredEvent) -> bool:
-        """Whether an event makes a checkpoint; what stands beside the events of CrewAI does only by its own name."""
+        """Whether an event makes a checkpoint; what stands beside the events of CrewAI does only by its own name.
+
+        What a resumed kickoff only said again has had its checkpoint.
+        """
         is_asked = event.type in self._triggers or (self._all and not event.type.startswith(OWN_PREFIX))
-        return is_asked and not event.flags & FLAG_UNMARKED
+        return is_asked and not event.flags & (FLAG_UNMARKED | FLAG_REPLAYED)
 
     def imported(self, run: str, branch: str) -> None:
         """Take note of a branch that got many events at once."""

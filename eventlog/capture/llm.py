@@ -212,7 +212,7 @@ def _around_count(original: Callable[..., Any]) -> Callable[..., Any]:
     def count(self: Any, *args: Any, **kwargs: Any) -> Any:
         if in_boundary.get():
             return original(self, *args, **kwargs)
-        known = _recorded_count()
+        known = _recorded_count(lambda: BaseLLM.get_input_tokens_count(self, *args, **kwargs))
         if known is not MISSING:
             return known
         token = in_boundary.set(True)
@@ -227,10 +227,10 @@ def _around_count(original: Callable[..., Any]) -> Callable[..., Any]:
     return count
 
 
-def _recorded_count() -> Any:
+def _recorded_count(estimate: Callable[[], int]) -> Any:
     """Return the next recorded token count of this scope."""
     player = player_here()
-    return MISSING if player is None else player.count(player.recorder.scopes.lane(get_current_parent_id()))
+    return MISSING if player is None else player.count(player.recorder.scopes.lane(get_current_parent_id()), estimate)
 
 
 def _around_track(original: Callable[..., Any]) -> Callable[..., Any]:

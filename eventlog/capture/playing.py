@@ -40,8 +40,8 @@ class Player(Protocol):
     def llm(self, lane: str, name: str, request: Request, llm: Any, given: dict[str, Any]) -> Any:
         """Return the response to a request; its events have been emitted."""
 
-    def count(self, lane: str) -> Any:
-        """Return the next token count."""
+    def count(self, lane: str, estimate: Callable[[], int]) -> Any:
+        """Return the next token count; ``estimate`` counts without asking anybody."""
 
     def tool(self, lane: str, tool: Any, given: dict[str, Any]) -> Served | None:
         """Return what a tool returned."""

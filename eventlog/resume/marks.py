@@ -23,6 +23,9 @@ _DURATIONS = re.compile(rb'"[a-z_]*(?:_ms|_seconds|duration|_time)":\s*-?[0-9.eE
 SHARED = {"method_execution_": "state", "crew_kickoff_completed": "total_tokens"}
 """Fields that whatever runs at the same time changes, too."""
 
+LIKELY_MAX = 16
+"""So many events of a scope are compared in full: they come in the order they came in."""
+
 Place = tuple[str, str]
 """Path and type."""
 
@@ -53,7 +56,8 @@ class Marks:
         found = next((pair for pair in here if pair[0] == mark), None)
         if found is None and not event_type.endswith("_chunk"):
             now = calm(whole())  # a long text with an address or an id in it has another reference in every process
-            found = next((pair for pair in here if calm(self._value(decode_payload(pair[1]))) == now), None)
+            likely = here[:LIKELY_MAX]
+            found = next((pair for pair in likely if calm(self._value(decode_payload(pair[1]))) == now), None)
         if found is not None:
             here.remove(found)
         return found is not None

@@ -161,7 +161,7 @@ class TapePlayer:
         """Return the recorded response to a request; ``MISSING`` when the model has to be asked."""
         return models.respond(self, lane, name, request, llm, given)
 
-    def count(self, lane: str) -> Any:
+    def count(self, lane: str, estimate: Callable[[], int]) -> Any:  # noqa: ARG002 - for players without a world
         """Return the next recorded token count."""
         with self.lock:
             known = self.tape.counts.get(lane)

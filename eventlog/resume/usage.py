@@ -30,13 +30,21 @@ def account(player: TapePlayer, path: str, entity: Any, *, before: int | None = 
     agents = list(_agents(entity))
     models = {name: a.llm for a in agents for name in (str(a.role).strip(), stable_key(a))}
     fallback = getattr(agent, "llm", None)
+    nobodys = _model_of_memory(agent) or fallback  # a memory asks in nobody's name; a silent model's agent is unknown
     for exchange in counted:
         identity, role = exchange.agent
         key = player.tape.agent_keys.get(str(identity))
-        llm = models.get(key) or models.get(str(role).strip(), fallback)
+        llm = models.get(key) or models.get(str(role).strip(), nobodys if exchange.completed else fallback)
         if isinstance(llm, BaseLLM):
             count_tokens(llm, usage_of(exchange))
     return len(counted)
+
+
+def _model_of_memory(agent: Any) -> Any:
+    """Return the model that an agent's memory asks, or that of its crew."""
+    owners = (agent, getattr(agent, "crew", None))
+    memories = [getattr(owner, name, None) for owner in owners for name in ("memory", "_memory")]
+    return next((memory.llm for memory in memories if isinstance(getattr(memory, "llm", None), BaseLLM)), None)
 
 
 def _agents(entity: Any) -> Iterator[Any]:

@@ -31,8 +31,8 @@ TORTURE = os.environ.get("EVENTLOG_TORTURE") == "1"
 
 PER_PROCESS = frozenset(("eventlog.resumed", "eventlog.definition", "eventlog.command"))
 """What every process says of itself."""
-BY_TIME = frozenset(("eventlog.flow_state", "llm_stream_chunk"))
-"""How many of these there are depends on the moment of the cut."""
+BY_TIME = frozenset(("eventlog.flow_state", "llm_stream_chunk", "eventlog.memory_exchange"))
+"""How many of these there are depends on the moment of the cut: what was told and not saved yet is told again."""
 SHARED_SUMS = frozenset(("kickoff_for_each_async", "akickoff_for_each"))
 """Shapes whose kickoffs add up tokens in one model at the same time: each sees what the others have used so far."""
 LANDMARKS = (
@@ -125,7 +125,7 @@ def _bring_back_memories(before: Seen, scenario: Scenario, seq: int) -> None:
     """Give a memory what its store held when the process died: what was saved by then."""
     store = before.scenario.world.store
     if store is not None:
-        saved = _happened(upto(before, seq))["memory remember_many"]
+        saved = sum(event.type == "memory_save_completed" for event in own(upto(before, seq)))
         scenario.world.store.records = [record for records in store.saves[:saved] for record in records]
 
 
@@ -146,8 +146,6 @@ def _happened(events: Iterable[Event]) -> Counter[str]:
         fields = event.payload
         if event.type == "eventlog.llm_exchange":  # of a model that emits nothing
             found["llm"] += fields.get("completed") is None and fields.get("failed") is None
-        elif event.type == "eventlog.memory_exchange":
-            found[f"memory {fields['operation']}"] += 1
         elif event.type == "llm_call_failed":
             found.update(("llm", "outage"))
         else:
@@ -155,6 +153,7 @@ def _happened(events: Iterable[Event]) -> Counter[str]:
                 "llm_call_completed": "llm",
                 "eventlog.tool_exchange": "tool" if fields.get("tool") in TOOLS else None,
                 "eventlog.human_exchange": "question",
+                "memory_save_completed": "save",
             }.get(event.type)
             found.update([kind] if kind else [])
     return +found
@@ -271,7 +270,8 @@ def _folded(seen: Seen) -> dict[str, Any]:
 def _places(events: Iterable[Event]) -> list[tuple[str, str]]:
     """Return type and path of the events that happened in executions, however many processes it took."""
     skipped = PER_PROCESS | BY_TIME
-    return [(event.type, event.path) for event in own(events) if event.path and event.type not in skipped]
+    kept = (event for event in own(events) if event.type not in skipped and "/memory_" not in event.path)
+    return [(event.type, event.path) for event in kept if event.path]
 
 
 # -- which cuts to try -------------------------------------------------------------------------------
