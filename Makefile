@@ -11,7 +11,7 @@ export CREWAI_TRACING_ENABLED := false
 export OTEL_SDK_DISABLED := true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test torture check format bench clean
 
 help: ## Show this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.12]"
@@ -22,6 +22,10 @@ demo: $(STAMP) ## Record a crew, kill it in the middle, look at it, resume it; o
 
 test: $(STAMP) ## Run the tests and hold the coverage floor; ARGS go to pytest
 	@$(BIN)/python -m pytest -q --cov --cov-report=term $(ARGS)
+
+torture: $(STAMP) ## Cut off and kill every shape of run everywhere, with many seeds; takes an hour
+	@EVENTLOG_TORTURE=1 $(BIN)/python -m pytest -q tests/integration/test_resume_everywhere.py \
+	  tests/integration/test_resume_again.py tests/crash/test_resume_kill.py $(ARGS)
 
 check: $(STAMP) ## Check format, lint, types and layers
 	@$(BIN)/ruff format --quiet --check --output-format=concise . || { echo "run: make format" >&2; exit 1; }

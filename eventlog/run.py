@@ -205,6 +205,10 @@ class Run:
             self._director.enter(entry.home, self.log.reader)
         return self._director
 
+    def forget_command(self) -> None:
+        """Leave the command line of this process out of the log: nobody will go on with the run by it."""
+        self._director_of_this_pass().command = None
+
     def bind(self, function: F) -> F:
         """Return ``function`` as one that belongs to this run in whatever thread it is called.
 

@@ -17,6 +17,7 @@ import msgspec
 from crewai.events.event_context import get_current_parent_id
 from crewai.llms.base_llm import BaseLLM
 
+from eventlog.capture import memory
 from eventlog.capture.around import arguments, observed
 from eventlog.capture.hub import hub, in_boundary
 from eventlog.capture.patches import Patch
@@ -189,6 +190,8 @@ class _Exchange:
             "failed": call.failed,
             "error": error,
         }
+        if memory.inside.get():
+            fields["inside"] = "memory"
         if not call.started:
             fields |= {"messages": request.messages, "tools": request.tools}
         is_told = call.completed is not None and "llm_call_completed" not in recorder.omits

@@ -26,13 +26,14 @@ def declared_classes(entity: Any, given: Iterable[Any] = ()) -> dict[str, type]:
 
 
 def _own_results() -> list[type]:
-    """Return what CrewAI's kickoffs return and methods of flows hand on."""
+    """Return what CrewAI's kickoffs and memories return and methods of flows hand on."""
     from crewai.crews.crew_output import CrewOutput  # noqa: PLC0415 - CrewAI is loaded by whoever resumes
     from crewai.flow.human_feedback import HumanFeedbackResult  # noqa: PLC0415
     from crewai.lite_agent_output import LiteAgentOutput  # noqa: PLC0415
+    from crewai.memory.types import MemoryMatch, MemoryRecord  # noqa: PLC0415
     from crewai.tasks.task_output import TaskOutput  # noqa: PLC0415
 
-    return [CrewOutput, TaskOutput, LiteAgentOutput, HumanFeedbackResult]
+    return [CrewOutput, TaskOutput, LiteAgentOutput, HumanFeedbackResult, MemoryMatch, MemoryRecord]
 
 
 def _hints_of(entity: Any) -> Iterator[Any]:

@@ -57,11 +57,10 @@ def _kept_top(path: str, paths: set[str], inner: set[str], is_kept: Callable[[st
     """Return the outermost scope around ``path`` that the last stretch did not go into again."""
     for place in self_and_above(path):
         name = last_segment(place)
-        if place in inner:
-            continue
-        if place in paths:
-            return place if name.startswith(("method[", "tool[")) and place != path else None
-        return place if name.startswith("task[") and is_kept(place) else None
+        if place not in inner and place not in paths:
+            return place if name.startswith("task[") and is_kept(place) else None
+        if place not in inner and place != path and name.startswith(("method[", "tool[")):
+            return place
     return None
 
 

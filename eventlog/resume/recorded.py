@@ -22,6 +22,9 @@ from eventlog.resume.history import (
 )
 from eventlog.resume.tape import Tape, read_tape
 
+ENDS = ("completed", "failed")
+"""Fields of an exchange that name the event at its end."""
+
 
 class Recorded(msgspec.Struct):
     """One recorded execution."""
@@ -31,6 +34,8 @@ class Recorded(msgspec.Struct):
     """Its events, one list for each process that worked on it."""
     busy: set[str]
     """Uses of tools that are run again."""
+    answered: set[str]
+    """Scopes of model calls that the memory made: it answers as a whole."""
     reader: Reader
     edited: set[str] = set()
     """Tasks whose output a fork replaced."""
@@ -43,6 +48,7 @@ class Recorded(msgspec.Struct):
         """Return what one process without interruptions would have told, except what answers tell themselves."""
         told = told_once(self.parts, self._counts)
         told = [e for e in told if not any(is_below(e.path, place) for place in self.edited)]
+        told = [event for event in told if event.path not in self.answered]
         return outside_of_answers(told, self.busy)
 
     def names_task(self, place: str) -> bool:
@@ -66,4 +72,6 @@ def read_recorded(reader: Reader, branch: int, found: ExecutionInfo) -> Recorded
     drop_given_up(tape, [e.seq for e in events if e.type == RESUMED and e.path == found.path])
     parts = stretches(events, found.path)
     busy = busy_tools(e for part in parts for e in part if not e.flags & FLAG_REPLAYED)
-    return Recorded(tape, parts, busy | tape.busy_tools, reader)
+    inside = {e.fields.get(k) for calls in tape.llm.values() for e in calls if e.fields.get("inside") for k in ENDS}
+    answered = {e.path for part in parts for e in part if e.event_id in inside}
+    return Recorded(tape, parts, busy | tape.busy_tools, answered, reader)

@@ -126,6 +126,12 @@ class RunReexecutor(RunDirector):
             return player.revived(decode_payload(event.payload).get(name), lenient=True)
         return None
 
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """Execute again what is kicked off in a block."""
+        with within(playing, None), within(reexecuting, self), within(instead, self.instead):
+            yield
+
     # -- one kickoff ----------------------------------------------------------------------------------
 
     def direct(self, kickoff: Kickoff) -> Any:
@@ -234,7 +240,7 @@ class RunReexecutor(RunDirector):
 def reexecution(
     reader: Reader, run: str, branch: str, redaction: Redaction, *, everywhere: bool = False
 ) -> Iterator[RunReexecutor]:
-    """Execute every kickoff in a block again from the record of a run.
+    """Execute every kickoff in a block again from the record of a run; in other contexts, inside ``here()``.
 
     Nothing is appended to the log. ``everywhere``: in all threads of the process, not only in this context; the logs
     that a program opens itself are then up to the caller (``eventlog.writer.redirections``).
@@ -249,7 +255,7 @@ def reexecution(
         again = RunReexecutor(reader, run, branch, scratch, everywhere=everywhere)
         if everywhere:
             program_reexecutor.append(again)
-        with within(playing, None), within(reexecuting, again), within(instead, again.instead):
+        with again.here():
             yield again
     finally:
         if everywhere:

@@ -193,6 +193,9 @@ class _Recording:
     def add(self, event: StoredEvent) -> None:
         """Put one event on the tape. What a resumed kickoff only said again is left out."""
         if event.flags & FLAG_REPLAYED:
+            if event.type == "llm_call_started":  # its end may be new: a call that was under way is made again
+                payload = decode_payload(event.payload)
+                self._calls[str(payload.get("call_id"))] = payload
             return
         if not event.type.startswith("eventlog.") or event.type in ("eventlog.flow_state", "eventlog.definition"):
             self._tape.marks.add(event.path, event.type, event.payload)

@@ -54,7 +54,11 @@ def test_a_stale_kickoff_stops_at_its_next_boundary_and_harms_nobody(tmp_path: P
     """
     path = tmp_path / "log.db"
     worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(path)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", WORKER, str(path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     try:
         wait_for(path, "llm_call_started", 2)

@@ -10,7 +10,7 @@ import os
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -112,11 +112,12 @@ def cut(file: Path, seq: int, target: Path) -> Path:
     return target
 
 
-def resume(before: Seen, seq: int, folder: Path, **options: Any) -> Seen:
-    """Cut a log after an event and run the scenario anew on what is left."""
+def resume(before: Seen, seq: int, folder: Path, *, keeps_memory: bool = True, **options: Any) -> Seen:
+    """Cut a log after an event and run the scenario anew on what is left; a memory may be lost as well."""
     scenario = build(before.name)
-    scenario.world.go_on_after(_happened(upto(before, seq)))
-    _bring_back_memories(before, scenario, seq)
+    scenario.world.go_on_after(happened(upto(before, seq)))
+    if keeps_memory:
+        _bring_back_memories(before, scenario, seq)
     target = cut(before.file, seq, folder / f"cut-{before.file.stem}-{seq}.db")
     return perform(scenario, target, **options)
 
@@ -139,7 +140,7 @@ def own(events: Iterable[Event]) -> list[Event]:
     return [event for event in events if not event.flags & FLAG_REPLAYED]
 
 
-def _happened(events: Iterable[Event]) -> Counter[str]:
+def happened(events: Iterable[Event]) -> Counter[str]:
     """Return how often the world was touched, by the log: what may not happen again."""
     found: Counter[str] = Counter()
     for event in own(events):
@@ -216,9 +217,9 @@ def _live_state(subject: Any) -> Any:
 
 def _problems_of_world(whole: Seen, left: list[Event], resumed: Seen) -> list[str]:
     """Compare how the world was touched: what is on record must not be asked again, all else exactly once."""
-    happened = _happened(left)
+    recorded = happened(left)
     keys = {*whole.touched, *resumed.touched}
-    expected = {key: whole.touched[key] - happened[key] for key in keys}
+    expected = {key: whole.touched[key] - recorded[key] for key in keys}
     found = [
         f"{key}: {resumed.touched[key]} times instead of {expected[key]}"
         for key in sorted(keys)
@@ -296,14 +297,14 @@ def _spread(seqs: list[int], count: int) -> list[int]:
     return [seqs[i * len(seqs) // count] for i in range(count)]
 
 
-def sweep(whole: Seen, folder: Path, seqs: Iterable[int], check: Callable[..., list[str]] = problems) -> list[str]:
+def sweep(whole: Seen, folder: Path, seqs: Iterable[int], **options: Any) -> list[str]:
     """Resume from each cut; returns a line for each problem found."""
     found = []
     for seq in seqs:
         left = upto(whole, seq)
-        resumed = resume(whole, seq, folder)
+        resumed = resume(whole, seq, folder, **options)
         here = f"{whole.name} cut after {seq} {left[-1].type} {left[-1].path[-60:]}"
-        found += [f"{here}: {problem}" for problem in check(whole, left, resumed)]
+        found += [f"{here}: {problem}" for problem in problems(whole, left, resumed)]
         with suppress(OSError):
             resumed.file.unlink()
     return found

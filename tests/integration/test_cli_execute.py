@@ -14,7 +14,7 @@ import pytest
 from eventlog.cli import main
 from tests.cli_world import Cli, Result, environment, finish
 
-CREW = '''
+CREW = """
 import os, pathlib, sys, threading
 from crewai import Agent, Crew, Task
 from eventlog.testing import ScriptedLLM, final
@@ -31,26 +31,32 @@ llm = Counted()
 agent = Agent(role="Writer", goal="Write", backstory="Expert", llm=llm)
 manner = os.environ.get("MANNER", "well")
 tasks = [
-    Task(name=str(i), description=f"Do step {i}" + (f" {manner}" if i == 1 else ""), expected_output="Text", agent=agent)
+    Task(name=str(i), description=f"Do step {i}{' ' + manner if i == 1 else ''}", expected_output="Text", agent=agent)
     for i in range(3)
 ]
 crew = Crew(name="writers", agents=[agent], tasks=tasks)
-'''
-PLAIN = CREW + '''
+"""
+PLAIN = (
+    CREW
+    + """
 print("direct", llm.call("Hello"))
 print("crew", crew.kickoff().raw)
 thread = threading.Thread(target=lambda: print("thread", llm.call("In a thread")))
 thread.start()
 thread.join()
-'''
-OWN_LOG = CREW + '''
+"""
+)
+OWN_LOG = (
+    CREW
+    + """
 import eventlog
 with eventlog.open(os.environ["DB"]) as log:
     with log.run("own") as run:
         run.append("script.note", {"n": 1})
         print("crew", run.kickoff(crew).raw)
     print("status", log.state("own").status)
-'''
+"""
+)
 
 
 @pytest.fixture
@@ -145,7 +151,9 @@ def test_a_program_that_opens_the_log_itself_is_executed_again_not_resumed(folde
     again = run(folder, "replay", "own", "--execute", "--", "python", "own_log.py")
 
     assert again.code == 0, again.out + again.err
-    assert said(again, "crew", "status") == sorted(line for line in first.stdout.splitlines() if line[:4] in ("crew", "stat"))
+    assert said(again, "crew", "status") == sorted(
+        line for line in first.stdout.splitlines() if line[:4] in ("crew", "stat")
+    )
     assert calls(folder) == 0
     assert "3 model calls" in again.out
     assert events(folder) == before
@@ -190,7 +198,6 @@ def test_bad_requests_are_told_before_anything_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """One line, and the exit code for usage or failure."""
-    split = args.index("--") if "--" in args else len(args)
     monkeypatch.setenv("EVENTLOG_DB", str(cli.db))
     capsys.readouterr()
     code_now = main.run(args)

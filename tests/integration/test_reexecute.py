@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import eventlog
-from tests.scenarios import NAMES, Scenario, World, build, texts
+from eventlog.resume.reexecute import RunReexecutor
+from tests.integration.resuming import RUN, Seen, cuts, record_whole, resume
+from tests.scenarios import SHAPES, Scenario, build, texts
 
-OUTSIDE = ("llm_call", "llm_acall")
-"""Scenarios without a kickoff."""
+KICKOFFS = [name for name in SHAPES if not name.startswith("llm_")]
+UNTOUCHED = (0, 0, 0, 0, 0)
+CUTS = 4
+"""Interrupted and resumed runs for each shape."""
 
-
-class ClosedWorld(World):
-    """A world that must not be touched."""
-
-    @property
-    def touched(self) -> tuple[int, int, int, int]:
-        """How often it was: models, token counts, tools, people."""
-        return self.llm_calls, self.token_counts, len(self.tool_runs), len(self.questions)
-
-
-UNTOUCHED = (0, 0, 0, 0)
-
-
-def record(name: str, path: Path, **options: Any) -> list[str]:
-    """Record a scenario as run ``r`` and return the texts of its result."""
-    scenario = build(name, World(**options))
-    with eventlog.open(path) as log, log.run("r") as run, run.directed():
-        return outcome(scenario)
-
-
-def outcome(scenario: Scenario) -> list[str]:
-    """Run a scenario and return the texts of its result; none when it raises as announced."""
-    with suppress(*([scenario.raises] if scenario.raises else [])):
-        return texts(scenario.start())
-    return []
+pytestmark = pytest.mark.timeout(300)
 
 
 def rows(path: Path) -> list[Any]:
@@ -48,24 +28,64 @@ def rows(path: Path) -> list[Any]:
         return db.execute("SELECT * FROM events ORDER BY seq").fetchall()
 
 
-@pytest.mark.parametrize("name", NAMES)
+def touched(scenario: Scenario) -> tuple[int, ...]:
+    """Return how often the world was: models, token counts, tools, people, memories."""
+    world = scenario.world
+    saves = len(world.store.saves) if world.store is not None else 0
+    return world.llm_calls, world.token_counts, len(world.tool_runs), len(world.questions), saves
+
+
+def again(seen: Seen) -> tuple[RunReexecutor, Scenario, list[str]]:
+    """Execute a recorded scenario again, with fresh objects; return the texts of its result as well."""
+    scenario = build(seen.name)
+    with eventlog.open(seen.file, readonly=True) as log, log.reexecuting(RUN) as session:
+        try:
+            result = texts(scenario.start())
+        except Exception as error:  # noqa: BLE001 - compared below
+            result = [f"{type(error).__name__}: {error}"]
+    return session, scenario, result
+
+
+def outcome(seen: Seen) -> list[str]:
+    """Return the same of the recorded one."""
+    return texts(seen.result) if seen.error is None else [f"{type(seen.error).__name__}: {seen.error}"]
+
+
+@pytest.mark.parametrize("name", SHAPES)
 def test_a_scenario_does_the_same_again_without_the_world(name: str, tmp_path: Path) -> None:
     """Nobody is asked, every event comes again, the output is equal, and the log stays as it is."""
-    path = tmp_path / "x.db"
-    outputs = record(name, path)
-    before = rows(path)
-    world = ClosedWorld()
-    scenario = build(name, world)
+    whole = record_whole(name, tmp_path)
+    before = rows(whole.file)
 
-    with eventlog.open(path, readonly=True) as log, log.reexecuting("r") as again:
-        now = outcome(scenario)
+    session, scenario, result = again(whole)
 
-    assert [str(result) for result in again.results if not result] == []
-    assert now == outputs
-    assert again.ok
-    assert [result.changed for result in again.results if result.changed] == []
-    assert len(again.results) == (0 if name in OUTSIDE else 3 if "for_each" in name else 1)
-    assert (again.served.llm, again.served.tools) == (scenario.llm_calls, scenario.tool_runs)
-    assert again.served.human == scenario.questions
-    assert world.touched == UNTOUCHED
-    assert rows(path) == before
+    assert [str(result) for result in session.outcomes if not result] == []
+    assert session.ok
+    assert touched(scenario) == UNTOUCHED
+    assert result == outcome(whole)
+    assert [result.changed for result in session.results if result.changed] == []
+    assert rows(whole.file) == before
+
+
+@pytest.mark.parametrize("name", KICKOFFS)
+def test_an_interrupted_and_resumed_run_does_the_same_as_a_whole_one(name: str, tmp_path: Path) -> None:
+    """What the stretches of several processes tell together is one logical history."""
+    whole = record_whole(name, tmp_path)
+
+    for seq in cuts(whole, CUTS):
+        resumed = resume(whole, seq, tmp_path)
+        session, scenario, result = again(resumed)
+        assert [f"cut after {seq}: {result}" for result in session.outcomes if not result] == []
+        assert session.ok
+        assert touched(scenario) == UNTOUCHED
+        assert result == outcome(resumed)
+
+
+@pytest.fixture
+def scratch_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for temporary files that must be empty afterwards."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    yield folder
+    assert list(folder.iterdir()) == []

@@ -12,15 +12,18 @@ import sys
 import time
 from pathlib import Path
 
-from tests.crash.children import crowds, deaths, forks, leases, signals, timers
+from tests.crash.children import crowds, deaths, forks, leases, resumes, signals, timers
 
-MODULES = {module.__name__.rpartition(".")[2]: module for module in (crowds, deaths, forks, leases, signals, timers)}
+MODULES = {
+    module.__name__.rpartition(".")[2]: module for module in (crowds, deaths, forks, leases, resumes, signals, timers)
+}
 
 
 def main() -> None:
     """Read cases from stdin, one JSON object a line, until it ends; write wait statuses to stdout."""
     for line in sys.stdin:
         case = json.loads(line)
+        getattr(MODULES[case["module"]], "prepare", int)()
         pid = os.fork()
         if pid == 0:
             become(Path(case["folder"]))
