@@ -44,7 +44,8 @@ def _model_of_memory(agent: Any) -> Any:
     """Return the model that an agent's memory asks, or that of its crew."""
     owners = (agent, getattr(agent, "crew", None))
     memories = [getattr(owner, name, None) for owner in owners for name in ("memory", "_memory")]
-    return next((memory.llm for memory in memories if isinstance(getattr(memory, "llm", None), BaseLLM)), None)
+    models = (getattr(memory, "llm", None) for memory in memories)
+    return next((model for model in models if isinstance(model, BaseLLM)), None)
 
 
 def _agents(entity: Any) -> Iterator[Any]:

@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +131,8 @@ def kill_after(nursery: Nursery, folder: Path, seconds: float, options: dict[str
     while not (folder / "pid").exists() or not (folder / "pid").read_text():
         time.sleep(0.002)
     time.sleep(seconds)
-    try:
+    with suppress(ProcessLookupError):
         os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     assert nursery.result() in (0, -signal.SIGKILL)
 
 

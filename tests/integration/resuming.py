@@ -76,7 +76,7 @@ def perform(scenario: Scenario, file: Path, **options: Any) -> Seen:
         with log.run(RUN) as run, run.directed():
             try:
                 result = scenario.start()
-            except Exception as raised:  # noqa: BLE001 - compared by who asked
+            except Exception as raised:
                 error = raised
             scenario.world.settle()
         return Seen(

@@ -51,17 +51,17 @@ Again = Callable[[Scenario, Any], Any]
 
 def kickoff(scenario: Scenario, topic: str) -> Any:
     """Kick off a crew or flow about another topic."""
-    return scenario.subject.kickoff(inputs={"topic": topic})  # type: ignore[union-attr]
+    return scenario.subject.kickoff(inputs={"topic": topic})  # type: ignore[union-attr, call-arg]
 
 
 def kickoff_async(scenario: Scenario, topic: str) -> Any:
     """The same through the asynchronous kickoff."""
-    return asyncio.run(scenario.subject.akickoff(inputs={"topic": topic}))  # type: ignore[union-attr]
+    return asyncio.run(scenario.subject.akickoff(inputs={"topic": topic}))  # type: ignore[union-attr, call-arg]
 
 
 def ask(scenario: Scenario, topic: str) -> Any:
     """Ask an agent another question."""
-    return scenario.subject.kickoff(f"What is {topic}?")  # type: ignore[union-attr]
+    return scenario.subject.kickoff(f"What is {topic}?")  # type: ignore[union-attr, arg-type]
 
 
 LATER: dict[str, Again] = {

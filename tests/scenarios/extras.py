@@ -4,7 +4,6 @@ No ``from __future__ import annotations`` here: CrewAI reads the annotation of a
 """
 
 import warnings
-
 from typing import Any
 
 from crewai import Crew

@@ -132,12 +132,12 @@ def flow_feedback(world: World) -> Scenario:
 
     class Reviewed(DictFlow):
         @start()
-        @human_feedback(message="What do you think?", provider=person)  # type: ignore[arg-type]
+        @human_feedback(message="What do you think?", provider=person)
         def draft(self) -> str:
             return str(llm.call("Draft"))
 
         @listen(draft)
-        @human_feedback(message="And now?", provider=person)  # type: ignore[arg-type]
+        @human_feedback(message="And now?", provider=person)
         def improve(self, review: HumanFeedbackResult) -> str:
             self.state["said"] = review.feedback
             return str(llm.call(f"Improve {review.output}: {review.feedback}"))
