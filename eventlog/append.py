@@ -119,6 +119,11 @@ class Appender:
             self.forget()
             raise
 
+    def salt(self) -> bytes:
+        """Return the salt for hashes of what must not be on disk itself."""
+        row = self.db.execute("SELECT value FROM meta WHERE key = 'salt'").fetchone()
+        return str(row[0]).encode() if row else b"eventlog"
+
     def forget(self) -> None:
         """Drop what a rolled-back transaction taught."""
         self._version = -1

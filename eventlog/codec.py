@@ -130,6 +130,10 @@ class Encoder:
             tree = Encoding(self, clean=True).inlined(value, reserved)
         return tree
 
+    def encode_inline(self, fields: Mapping[str, Any]) -> bytes:
+        """Return the payload of ``fields`` with every text in its place; nothing of it is stored."""
+        return dump_json(self.inline(dict(fields)))
+
     def text(self, text: str) -> str:
         """Return a header's text without secrets."""
         data = text.encode("utf-8", "backslashreplace")

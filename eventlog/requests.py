@@ -17,17 +17,41 @@ import msgspec
 MESSAGE_KEYS = ("role", "content", "tool_calls", "name", "tool_call_id")
 """What of a message the model sees."""
 
-_VOLATILE = re.compile(
-    rb"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
-    rb"|\b0x[0-9a-fA-F]{6,16}\b|current_usage_count=\d+"  # CrewAI's planner is shown repr(tool)
+_UUID = rb"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
+_PASSING = (
+    rb"\b0x[0-9a-fA-F]{6,16}\b|current_usage_count=\d+"  # CrewAI's planner is shown repr(tool)
     rb"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?"
 )
+_VOLATILE = re.compile(_UUID + rb"|" + _PASSING)
+_MOMENT = re.compile(_PASSING)
+_ID = re.compile(_UUID)
+_ADDRESS = re.compile(rb"\b0x[0-9a-fA-F]{6,16}\b")
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def normalise(data: bytes) -> bytes:
     """Return ``data`` with everything that is new in every process replaced by one placeholder."""
     return _VOLATILE.sub(b"~", data)
+
+
+def without_moments(data: bytes) -> bytes:
+    """Return ``data`` without times and addresses in memory; an id counts: it may be what the text is about."""
+    return _MOMENT.sub(b"~", data)
+
+
+def volatile_ids(data: bytes) -> list[bytes]:
+    """Return the UUIDs in ``data``, in order."""
+    return _ID.findall(data)
+
+
+def moments(data: bytes) -> list[bytes]:
+    """Return the times and addresses in ``data``, in order."""
+    return _MOMENT.findall(data)
+
+
+def without_addresses(data: bytes) -> bytes:
+    """Return ``data`` without addresses in memory: of what is meant to be told apart, only they mean nothing."""
+    return _ADDRESS.sub(b"~", data)
 
 
 def message_hash(parent: bytes, tree: Any) -> bytes:

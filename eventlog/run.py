@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -104,6 +105,8 @@ class Run:
         """
         name = "execute_sync" if kind_of(entity) == "task" else "kickoff"
         self._require_room_to_stream(entity)
+        if kind_of(entity) == "agent" and _in_event_loop():
+            return self.akickoff(entity, *args, **kwargs)  # as CrewAI does: the caller awaits it
         with self.directed():
             return getattr(entity, name)(*args, **kwargs)
 
@@ -241,3 +244,12 @@ class Run:
     def state(self, to: str | int | None = None) -> RunState:
         """Return this run's state at a cursor, by default now; see ``Log.state``."""
         return self.log.state(self.name, branch=self.branch, to=to)
+
+
+def _in_event_loop() -> bool:
+    """Whether an event loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -145,7 +145,7 @@ STATEMENTS = (
     *_TRIGGERS,
     EVENT_JSON,
     *checkpoints.STATEMENTS,
-    "INSERT INTO meta VALUES ('last_seq', 0), ('compacting', 0)",
+    "INSERT INTO meta VALUES ('last_seq', 0), ('compacting', 0), ('salt', hex(randomblob(16)))",
     "INSERT INTO runs (id, name, created_ns, attribution) VALUES (0, '', 0, 'named')",
     "INSERT INTO branches (id, run, name, created_ns) VALUES (0, 0, 'main', 0)",
 )

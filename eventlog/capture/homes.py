@@ -27,6 +27,7 @@ class Home:
         "definitions",
         "is_continued",
         "open_roots",
+        "plain",
         "reserved",
         "run",
         "unfinished",
@@ -40,6 +41,8 @@ class Home:
         self.agents: set[str | None] = set()
         """Ids of agents whose definition is on record."""
         self.open_roots = 0
+        self.plain: set[str] = set()
+        """Paths of kickoffs at the top that nobody directed: the program has had their results."""
         self.is_continued = False
         """A branch on which something restored goes on: it counts more than the run this context is in."""
         self.reserved = False
@@ -92,6 +95,10 @@ class Homes:
         """Return the run entered in this context."""
         home = self._current.get()
         return home if home in self._named else None
+
+    def is_open(self, home: Home) -> bool:
+        """Whether somebody is inside this run and branch."""
+        return home in self._named or home in self.listener_homes
 
     def has_open_runs(self) -> bool:
         """Whether somebody is inside a run."""

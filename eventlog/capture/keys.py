@@ -1,6 +1,6 @@
 """The key of a definition, the same in every process.
 
-CrewAI's keys are hashes of the texts a person wrote. A text that holds a time, a UUID or an address
+CrewAI's keys are hashes of the texts a person wrote. A text that holds a time or an address
 in memory (CrewAI's planner writes a task that shows the tools with theirs) has another key in every
 process; such a text is hashed without them. All other keys are CrewAI's own.
 """
@@ -11,7 +11,7 @@ from hashlib import md5
 from typing import Any
 
 from eventlog.references import kind_of, read_fact
-from eventlog.requests import normalise
+from eventlog.requests import without_moments
 
 TEXTS = {"task": ("description", "expected_output"), "agent": ("role", "goal", "backstory")}
 """What CrewAI makes its keys of: the texts before inputs are filled in."""
@@ -26,7 +26,7 @@ def stable_key(obj: Any) -> str | None:
     if kind == "crew":
         return _crew_key(obj, key)
     texts = "|".join(_text(obj, name) for name in TEXTS[kind]).encode("utf-8", "replace")
-    calm = normalise(texts)
+    calm = without_moments(texts)
     return key if calm == texts else _hash(calm)
 
 

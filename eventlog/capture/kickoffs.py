@@ -27,8 +27,10 @@ from crewai.flow.flow import Flow
 from crewai.flow.runtime import Flow as RuntimeFlow
 from crewai.lite_agent import LiteAgent
 from crewai.task import Task
+from crewai.utilities.agent_utils import is_inside_event_loop
 
 from eventlog.capture.around import arguments
+from eventlog.capture.beginnings import starting_state
 from eventlog.capture.hub import hub
 from eventlog.capture.patches import Patch
 from eventlog.capture.playing import (
@@ -43,6 +45,7 @@ from eventlog.capture.playing import (
 )
 from eventlog.capture.scopes import in_for_each
 from eventlog.logger import Logger
+from eventlog.record import join_path
 from eventlog.references import kind_of
 
 if TYPE_CHECKING:
@@ -70,6 +73,8 @@ class Kickoff:
         self.places: dict[int, tuple[Recorder, Home, tuple[str, ...]]] = {}
         """Where it stands in each log, once it has begun; only for one at the top of a run."""
         self.is_placed = False
+        self.began = starting_state(self.entity) if self.kind == "flow" else None
+        """The state a flow begins with."""
         self._hashes: dict[int, str] = {}
         if self.kind != "task":  # callbacks may change what is asked; a task's context is a text
             hub.each(self._take_down)
@@ -80,8 +85,9 @@ class Kickoff:
 
     @property
     def asked(self) -> Any:
-        """What it is asked to work on; nothing given and nothing in it are the same."""
-        return self.given.get(ASKED.get(self.kind, ""), None) or None
+        """What it is asked to work on; nothing given and nothing in it are the same. A flow also works on its state."""
+        asked = self.given.get(ASKED.get(self.kind, ""), None) or None
+        return {"inputs": asked, "state": self.began} if self.began else asked
 
     def hash_for(self, recorder: Recorder) -> str:
         """Return the hash of what was asked when it was called."""
@@ -95,6 +101,8 @@ class Kickoff:
         self.is_placed = True
         if is_root:
             self.places[id(recorder)] = (recorder, home, path)
+            if playing.get() is None:
+                home.plain.add(join_path(path))
             if home.unfinished and playing.get() is None:
                 home.unfinished = False  # said once
                 log.warning("new_kickoff_in_unfinished_run", run=home.run, hint="run.kickoff(...) or eventlog resume")
@@ -159,6 +167,8 @@ def _around_kickoff(original: Callable[..., Any]) -> Callable[..., Any]:
         outer = kickoff_of(args[0])
         if getattr(type(args[0]), "is_crewai_internal", False) or (outer is not None and not outer.is_placed):
             return _guarded(original, args, kwargs)  # a step of the kickoff that is beginning
+        if original.__name__ == "kickoff" and kind_of(args[0]) == "agent" and is_inside_event_loop():
+            return args[0].kickoff_async(*args[1:], **kwargs)  # as CrewAI does: the caller awaits it
         return _begin(Kickoff(original, args, kwargs))
 
     return kickoff
@@ -168,7 +178,8 @@ def _begin(kickoff: Kickoff) -> Any:
     """Run a kickoff, through the director where it stands at the top."""
     while before_kickoffs:
         before_kickoffs.pop()()
-    decides = _pending_director(kickoff.entity) or director()
+    pending = _pending_director(kickoff.entity)
+    decides = director() or pending
     if decides is None or playing.get() is not None:
         return kickoff.call()
     if getattr(kickoff.entity, "stream", False) is True:
@@ -180,7 +191,7 @@ def _begin(kickoff: Kickoff) -> Any:
 def _pending_director(entity: Any) -> Director | None:
     """Return who decides about the second half of a kickoff that streams."""
     found, decides = _pending.pop(id(entity), (None, None))
-    return decides if found is entity else None
+    return decides if found is entity and decides is not None and decides.is_open() else None
 
 
 def _around_task(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -71,6 +71,9 @@ class Player(Protocol):
 class Director(Protocol):
     """Decides what a kickoff at the top of a run means: new, unfinished or finished."""
 
+    def is_open(self) -> bool:
+        """Whether its run is still open here."""
+
     def direct(self, kickoff: Kickoff) -> Any:
         """Return the result of the kickoff; for an asynchronous one an awaitable of it."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 from copy import copy
-from hashlib import blake2b
+from hashlib import blake2b, scrypt
 from typing import Any
 from uuid import uuid4
 
@@ -39,7 +39,8 @@ from eventlog.record import (
     NewEvent,
     join_path,
 )
-from eventlog.requests import normalise
+from eventlog.redact import NoRedactor
+from eventlog.requests import without_addresses
 
 log = Logger(__name__)
 
@@ -75,7 +76,7 @@ class Recorder:
         """Told about every event that was handed over; must be quick."""
         self._scopes: Scopes | None = None
         self._samples = Samples(self)
-        self._known_sources: set[int] = set()
+        self._salt_bytes: bytes | None = None
 
     @property
     def scopes(self) -> Scopes:
@@ -274,9 +275,22 @@ class Recorder:
     # -- helpers ------------------------------------------------------------------------------------
 
     def hash_of(self, value: Any) -> str:
-        """Return a short hash of any value, after redaction, the same in every process."""
+        """Return a short hash of any value, the same in every process; two that differ in a time or an id differ.
+
+        Where redaction took something, the whole value is hashed slowly and with the log's own salt: inputs that
+        differ in a secret must not be taken for each other, and nobody shall find the secret by its hash.
+        """
         encoded = self.encoder.encode({"v": value})
-        return blake2b(normalise(encoded.payload), digest_size=8).hexdigest()
+        if encoded.flags & FLAG_REDACTED:
+            whole = without_addresses(Encoder(NoRedactor()).encode_inline({"v": value}))
+            return scrypt(whole, salt=self._salt(), n=2**13, r=8, p=1, dklen=8).hex()
+        return blake2b(without_addresses(encoded.payload), digest_size=8).hexdigest()
+
+    def _salt(self) -> bytes:
+        """Return the salt of this log: random, made with the file."""
+        if self._salt_bytes is None:
+            self._salt_bytes = self.pipeline.run_exclusively(lambda appender: appender.salt())
+        return self._salt_bytes
 
     def _learn_secrets(self, source: Any) -> None:
         """Look once at every object that starts to run, so that its credentials are known before its events."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eventlog.replay.path import above, last_segment
-from eventlog.resume.marks import calm
+from eventlog.resume.marks import settled
 
 if TYPE_CHECKING:
     from eventlog.resume.player import TapePlayer
@@ -17,7 +17,24 @@ def execution_changed(player: TapePlayer, path: str, at: int | None = None) -> b
     if recorded is None or live is None:
         return False
     then, now = (_own(player.tape.value(d.get("definition"))) for d in (recorded, live))
-    return calm(then) != calm(now)
+    return settled(_alike(then, now)) != settled(_alike(now, then))
+
+
+def _alike(content: Any, other: Any) -> Any:
+    """Return a definition without what CrewAI adds to live objects when they run: callbacks, a manager."""
+    if not isinstance(content, dict):
+        return content
+    pairs = [content.get("agents"), other.get("agents") if isinstance(other, dict) else None]
+    counts = [len(agents) for agents in pairs if isinstance(agents, list)]
+    return {k: _without_callbacks(v[: min(counts)] if k == "agents" and counts else v) for k, v in content.items()}
+
+
+def _without_callbacks(value: Any) -> Any:
+    """Return tasks or agents without their callbacks: a crew hands its own to them."""
+    if not isinstance(value, list):
+        return value
+    own = ("callback", "step_callback")
+    return [{k: v for k, v in part.items() if k not in own} if isinstance(part, dict) else part for part in value]
 
 
 def _own(content: Any) -> Any:
@@ -34,7 +51,7 @@ def task_changed(player: TapePlayer, path: str, at: int) -> bool:
     if recorded is None or live is None:
         return False
     then, now = _parts(player.tape.value(recorded), path), _parts(live, path)
-    return then is not None and now is not None and calm(then) != calm(now)
+    return then is not None and now is not None and settled(then) != settled(now)
 
 
 def _parts(definition: dict[str, Any], path: str) -> Any:
@@ -52,7 +69,8 @@ def _parts(definition: dict[str, Any], path: str) -> Any:
     worker = (task.get("agent") or {}).get("key")
     keys = [line.get("key") for line in definition.get("agents") or []]
     own = {k: v for k, v in task.items() if k not in ("agent", "context")}
-    return [own, [agent for agent, key in zip(agents, keys, strict=False) if worker in (None, key)]]
+    chosen = [agent for agent, key in zip(agents, keys, strict=False) if worker in (None, key)]
+    return [*_without_callbacks([own]), _without_callbacks(chosen)]
 
 
 def flow_methods_changed(player: TapePlayer, path: str) -> set[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from crewai.flow.async_feedback import HumanFeedbackPending
 
+from eventlog.capture.beginnings import note_state
 from eventlog.capture.commands import command_line, note_command
 from eventlog.capture.definitions import definition_of_entity
 from eventlog.capture.keys import stable_key
@@ -17,7 +18,7 @@ from eventlog.errors import EventLogError
 from eventlog.logger import Logger
 from eventlog.read import SEQ_MAX
 from eventlog.record import ExecutionInfo
-from eventlog.references import kind_of
+from eventlog.references import kind_of, read_fact
 from eventlog.resume.definitions import execution_changed
 from eventlog.resume.edits import edits_of
 from eventlog.resume.flows import begin_again
@@ -52,6 +53,9 @@ class RunDirector:
         """Whether the run is kept from other processes until ``leave``."""
         self._held: Lease | None = None
         self._taken: set[str] = set()
+        self._parts: dict[str, frozenset[str]] = {}
+        self._parts_seq = 0
+        """Keys of what each path was made of, up to a seq."""
         self._lock = threading.RLock()
         self.tally = Tally()
         """What all kickoffs of this pass took from the tape and asked the world."""
@@ -65,6 +69,10 @@ class RunDirector:
     def enter(self, home: Home, reader: Reader) -> None:
         """Direct the kickoffs of this run and branch."""
         self._home, self._reader = home, reader
+
+    def is_open(self) -> bool:
+        """Whether the run is still open in this process."""
+        return self.recorder.homes.is_open(self._home)
 
     # -- one kickoff --------------------------------------------------------------------------------
 
@@ -96,8 +104,9 @@ class RunDirector:
                 return part.result
             with within(claims, part.claim), within(playing, part.player):
                 part.begin()
-                return self._note_pause(kickoff, kickoff.call())
-        except Exception:
+                return self._note_pause(kickoff, kickoff.call(), part.player.tape.path)
+        except BaseException:
+            self.release_place(part.player.tape.path)
             part.player.go_on()
             raise
         finally:
@@ -111,16 +120,19 @@ class RunDirector:
                 return part.result
             with within(claims, part.claim), within(playing, part.player):
                 part.begin()
-                return self._note_pause(kickoff, await kickoff.call())
-        except Exception:
+                return self._note_pause(kickoff, await kickoff.call(), part.player.tape.path)
+        except BaseException:
+            self.release_place(part.player.tape.path)
             part.player.go_on()
             raise
         finally:
             part.close()
 
-    def _note_pause(self, kickoff: Kickoff, result: Any) -> Any:
+    def _note_pause(self, kickoff: Kickoff, result: Any, path: str) -> Any:
         """Remember a flow that waits for a person: ``run.resume(feedback=…)`` goes on with it."""
         self.paused = kickoff if isinstance(result, HumanFeedbackPending) else None
+        if self.paused is not None:
+            self.release_place(path)
         return result
 
     # -- places -------------------------------------------------------------------------------------
@@ -133,8 +145,8 @@ class RunDirector:
         label = f"{label}+{inputs[:6]}" if kickoff.kind == "crew" and in_for_each.get() else label
         with self._lock, self._writer.active_lock:
             recorded = self._reader.executions(self._branch)
-            taken = self._taken | self._writer.active_paths(self._home)
-            wanted = Wanted(kickoff.kind, label, inputs, _parts(kickoff.entity))
+            taken = self._taken | self._writer.active_paths(self._home) | self._home.plain
+            wanted = Wanted(kickoff.kind, label, inputs, _name(kickoff.entity), _parts(kickoff.entity))
             found = find_execution(wanted, recorded, taken, self._recorded_parts(recorded, kickoff.kind))
             if found is not None:
                 label, ordinal = split(found.path)
@@ -155,6 +167,11 @@ class RunDirector:
         """
         return execution_label(kind_of(entity) or "?", self.recorder.encoder.text(_key(entity)))
 
+    def release_place(self, path: str) -> None:
+        """A kickoff did not come to its end: the next one like it, also of this pass, goes on with it."""
+        with self._lock:
+            self._taken.discard(path)
+
     def leave_place(self, path: str) -> None:
         """Nothing runs at a place any more."""
         with self._writer.active_lock:
@@ -162,14 +179,11 @@ class RunDirector:
 
     def _recorded_parts(self, recorded: list[ExecutionInfo], kind: str) -> dict[str, frozenset[str]]:
         """Return the keys of tasks and agents of recorded executions of a kind."""
-        if kind not in ("crew", "task", "agent"):
-            return {}
         roots = {e.path for e in recorded if e.parent is None and e.kind == kind}
-        found: dict[str, frozenset[str]] = {}
-        for event in self._reader.stored(self._branch, types=["eventlog.definition"]):
-            if event.path in roots:
-                found[event.path] = _keys_of(msgspec.json.decode(event.payload))
-        return found
+        for event in self._reader.stored(self._branch, self._parts_seq, types=["eventlog.definition"]):
+            self._parts_seq = event.seq
+            self._parts[event.path] = _keys_of(msgspec.json.decode(event.payload))
+        return {path: self._parts[path] for path in roots if path in self._parts}
 
     def open_tape(self, claim: Claim, found: ExecutionInfo | None) -> Tape:
         """Return what is recorded of an execution."""
@@ -290,6 +304,8 @@ class _Part:
 
     def close(self) -> None:
         """Give everything back."""
+        if self._kickoff.kind == "flow":
+            note_state(self._kickoff.entity, self._kickoff.began)
         self._director.leave_place(self.player.tape.path)
         self._director.give_back(self._lease, self.player.tally)
 
@@ -306,6 +322,12 @@ def _key(entity: Any) -> str:
     return type(entity).__qualname__ if kind == "flow" else stable_key(entity) or "unknown"
 
 
+def _name(entity: Any) -> str:
+    """Return the name a person gave something, an agent's role; empty for what CrewAI names itself."""
+    name = read_fact(entity, "role" if kind_of(entity) == "agent" else "name") or ""
+    return "" if name == "crew" else name
+
+
 def _parts(entity: Any) -> frozenset[str]:
     """Return the keys of the tasks and agents something is made of."""
     fields = definition_of_entity(entity)
@@ -314,5 +336,7 @@ def _parts(entity: Any) -> frozenset[str]:
 
 def _keys_of(definition: dict[str, Any]) -> frozenset[str]:
     """Return the keys of a definition's tasks, and the roles of its agents where it has none."""
+    if "class" in definition:
+        return frozenset({str(definition["class"]).replace("__main__:", ":").rpartition(":")[2], str(definition["class"])})
     tasks = {str(line.get("key")) for line in definition.get("tasks") or ()}
     return frozenset(tasks or {str(line.get("role")) for line in definition.get("agents") or ()})

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dis
+import inspect
+from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from crewai.flow.async_feedback import HumanFeedbackPending
@@ -10,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from eventlog.capture.playing import MISSING, Served
 from eventlog.logger import Logger
 from eventlog.replay.path import above
+from eventlog.resume.definitions import method_name
 from eventlog.resume.revive import UnrevivableError
 from eventlog.resume.tape import Finished
 
@@ -25,7 +30,7 @@ def result(player: TapePlayer, lane: str, flow: Any) -> Any:
     """Return the result of a finished method, its changes of the state made; ``MISSING`` when it has to run."""
     keep_identity(player, above(lane), flow)
     finished = player.tape.methods.get(lane)
-    if finished is None or not _holds(player, finished):
+    if finished is None or not _holds(player, finished) or sets_attributes(type(flow), method_name(lane)):
         return MISSING
     try:
         value = _returned(player, lane, finished)
@@ -36,6 +41,21 @@ def result(player: TapePlayer, lane: str, flow: Any) -> Any:
     _apply(flow, changes)
     _count(player, lane, flow)
     return value
+
+
+@lru_cache(maxsize=512)
+def sets_attributes(cls: Any, name: str) -> bool:
+    """Whether a method sets attributes of the flow itself, which are in no event: it has to run again."""
+    method = getattr(cls, name, None)
+    code = getattr(inspect.unwrap(getattr(method, "_meth", method)), "__code__", None)  # type: ignore[arg-type]
+    if code is None or not code.co_varnames:
+        return False
+    steps = list(dis.get_instructions(code))
+    own = code.co_varnames[0]
+    return any(
+        step.opname == "STORE_ATTR" and before.opname.startswith("LOAD_FAST") and before.argval == own
+        for before, step in pairwise(steps)
+    )
 
 
 def _holds(player: TapePlayer, finished: Finished) -> bool:

@@ -24,6 +24,10 @@ HUMAN = frozenset(
     {"flow_input_requested", "flow_input_received", "human_feedback_requested", "human_feedback_received"}
 )
 """What is told while a person is asked."""
+PROCESS = frozenset(
+    {"default_env", "cc_env", "codex_env", "cursor_env", "SIGTERM", "SIGINT", "SIGHUP", "SIGTSTP", "SIGCONT"}
+)
+"""What is told of the process, wherever it is at that moment."""
 
 
 def stretches(events: Iterable[StoredEvent], path: str) -> list[Events]:
@@ -87,13 +91,13 @@ def busy_tools(events: Iterable[StoredEvent]) -> set[str]:
 
 
 def outside_of_answers(events: Iterable[StoredEvent], busy: Collection[str]) -> Events:
-    """Return the events that do not come out of what is answered from the tape as a whole."""
+    """Return the events of the code itself: not those out of what is answered as a whole, or of the process."""
     return [event for event in events if not _is_inside_an_answer(event, busy)]
 
 
 def _is_inside_an_answer(event: StoredEvent, busy: Collection[str]) -> bool:
     """Whether an event is told by a memory, a question or a tool while it is asked."""
-    if event.type in HUMAN:
+    if event.type in HUMAN or event.type in PROCESS:
         return True
     if any(part.startswith(MEMORY) for part in event.path.split("/")):
         return True

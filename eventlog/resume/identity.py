@@ -1,8 +1,9 @@
 """Which recorded execution a kickoff continues. Pure.
 
 The next one of the same identity with equal inputs that nobody has taken yet in this pass over
-the run; else one whose definition was edited since, told by the tasks or agents it shares; else
-none, and a new one begins.
+the run; else one whose definition was edited since, told by its name and the tasks or agents it
+shares (without a name, only one that is unfinished: two crews may share a task); else none, and a
+new one begins.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class Wanted(msgspec.Struct, frozen=True):
     label: str
     """Of its path, without the ordinal."""
     inputs_hash: str
+    name: str
+    """What a person called it; empty for nothing."""
     parts: frozenset[str]
     """Keys of its tasks and agents."""
 
@@ -32,11 +35,21 @@ def find_execution(
     """Return the execution to continue. ``parts``: keys of tasks and agents by execution path."""
     free = [e for e in recorded if e.parent is None and e.path not in taken and e.kind == wanted.kind]
     free = [e for e in free if e.inputs_hash == wanted.inputs_hash]
-    same = next((e for e in free if split(e.path)[0] == wanted.label), None)
+    same = next((e for e in free if split(e.path)[0] == wanted.label and _may_be(wanted, parts.get(e.path))), None)
     if same is not None:
         return same
-    alike = (e for e in free if parts.get(e.path, frozenset()) & wanted.parts)
-    return next(alike, None)
+    alike = [e for e in free if parts.get(e.path, frozenset()) & wanted.parts]
+    named = (e for e in alike if wanted.kind == "crew" and wanted.name and e.name == wanted.name)
+    unnamed = (e for e in alike if e.status != "completed" and e.name == (wanted.name or "crew"))
+    return next(named, None) or next(unnamed, None)
+
+
+def _may_be(wanted: Wanted, recorded: frozenset[str] | None) -> bool:
+    """Whether a flow is of the recorded class: two modules may name theirs alike. ``__main__`` may be any module."""
+    if wanted.kind != "flow" or not recorded or not wanted.parts:
+        return True
+    known = {name for name in recorded | wanted.parts if ":" in name}
+    return len(known) == 1 or any(name.startswith("__main__:") for name in known)
 
 
 def split(path: str) -> tuple[str, int]:

@@ -16,7 +16,7 @@ from typing import Any
 from msgspec.json import encode
 
 from eventlog.read import decode_payload
-from eventlog.requests import normalise
+from eventlog.requests import normalise, without_moments
 
 _DURATIONS = re.compile(rb'"[a-z_]*(?:_ms|_seconds|duration|_time)":\s*-?[0-9.eE+-]+')
 
@@ -76,6 +76,11 @@ def _mark(event_type: str, payload: bytes) -> bytes:
         tree = decode_payload(payload)
         payload = encode({k: v for k, v in tree.items() if k != shared} if isinstance(tree, dict) else tree)
     return blake2b(_DURATIONS.sub(b"", normalise(payload)), digest_size=12).digest()
+
+
+def settled(tree: Any) -> bytes:
+    """Return a tree as bytes without times and addresses: what is left means something."""
+    return without_moments(json.dumps(tree, sort_keys=True, default=str).encode("utf-8", "replace"))
 
 
 def calm(tree: Any) -> bytes:

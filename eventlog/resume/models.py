@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from crewai.events.event_context import get_current_parent_id
 from crewai.events.types.llm_events import LLMCallType
 from crewai.llms.base_llm import llm_call_context
+from pydantic import BaseModel, ValidationError
 
 from eventlog.capture.hub import in_boundary
 from eventlog.capture.playing import MISSING, serving, within
 from eventlog.codec import Request
 from eventlog.logger import Logger
 from eventlog.references import class_name
-from eventlog.requests import MESSAGE_KEYS
+from eventlog.requests import MESSAGE_KEYS, moments, volatile_ids
 from eventlog.resume.marks import calm
 from eventlog.resume.revive import UnrevivableError, revive, revive_error
 from eventlog.resume.tape import Exchange, pick
@@ -73,7 +75,7 @@ def _find(player: TapePlayer, lane: str, name: str, request: Request) -> Exchang
     """Return the exchange of this request in this lane: the same request, whatever its turn; else by the policy."""
     with player.lock:
         here = player.tape.llm.get(lane, [])
-        exchange = pick(here, lambda e: e.fields.get("request") == name)
+        exchange = _same_request(player, [e for e in here if e.fields.get("request") == name], request)
         exchange = exchange or pick(here, lambda e: e.fields.get("request") is None and _asks(player, e, request))
         left = next((e for e in here if not e.is_served), None)
         if exchange is None and left is not None:
@@ -83,6 +85,29 @@ def _find(player: TapePlayer, lane: str, name: str, request: Request) -> Exchang
             if player.policy.on_change == "lenient":
                 left.is_served, exchange = True, left
     return exchange
+
+
+def _same_request(player: TapePlayer, named: list[Exchange], request: Request) -> Exchange | None:
+    """Return the exchange of a request among those that differ from it in ids and times at most.
+
+    One that is equal comes first. Else ids may differ as they do from process to process, each by the same other
+    one, but not those that the kickoff was given or that its definition names: they are what the request is about.
+    """
+    left = [e for e in named if not e.is_served]
+    if not left:
+        return None
+    now = _bytes(request_tree(player, request))
+    ids = volatile_ids(now)
+    if not ids and not moments(now):
+        return pick(left, lambda _e: True)
+    then = {e.seq: _bytes(recorded_request(player, e)) for e in left}
+    exact = pick(left, lambda e: (volatile_ids(then[e.seq]), moments(then[e.seq])) == (ids, moments(now)))
+    return exact or pick(left, lambda e: player.ids.may_be(volatile_ids(then[e.seq]), ids, moments(then[e.seq]), moments(now)))
+
+
+def _bytes(tree: Any) -> bytes:
+    """Return a tree as bytes to look for ids in."""
+    return json.dumps(tree, default=str).encode("utf-8", "replace")
 
 
 def request_tree(player: TapePlayer, request: Request) -> dict[str, Any]:
@@ -125,8 +150,11 @@ def response_of(player: TapePlayer, exchange: Exchange, model: Any) -> Any:
     if isinstance(model, type):
         player.classes.setdefault(class_name(model), model)
     value = player.revived(tree, lenient=True)
-    if isinstance(model, type) and isinstance(value, dict) and hasattr(model, "model_validate"):
-        return model.model_validate(value)
+    if isinstance(model, type) and issubclass(model, BaseModel) and isinstance(value, dict):
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:  # the class was edited since
+            raise UnrevivableError(f"it is no {model.__name__}: {error}") from error
     return value
 
 
@@ -158,10 +186,30 @@ def _emit_call(
     for kind, chunk in exchange.chunks:
         _emit_chunk(llm, kind, revive(player.tape.value(chunk), {}, lenient=True), whom)
     facts = {k: completed.get(k) for k in ("finish_reason", "response_id") if completed.get(k)}
+    told = player.tape.value(completed.get("response"))
+    response = told if isinstance(told, str) else response  # providers tell an instance as its text
     llm._emit_call_completed_event(  # noqa: SLF001 - what every model of CrewAI's calls itself
         response=response, call_type=LLMCallType(completed.get("call_type") or "llm_call"),
-        messages=given.get("messages"), usage=completed.get("usage"), **whom, **facts,
+        messages=_sent(player, completed, given), usage=completed.get("usage"), **whom, **facts,
     )  # fmt: skip
+
+
+def _sent(player: TapePlayer, completed: dict[str, Any], given: dict[str, Any]) -> Any:
+    """Return the messages as the model's end event named them: providers tell what went over the wire.
+
+    What lies deep in them CrewAI made texts of, and would once more: that is taken from what is given.
+    """
+    now, then = given.get("messages"), player.tape.value(completed.get("messages"))
+    if not isinstance(now, list) or not isinstance(then, list) or len(now) != len(then):
+        return now
+    return [_as_sent(*pair) for pair in zip(now, then, strict=True)]
+
+
+def _as_sent(now: Any, then: Any) -> Any:
+    """Return a message with the keys it was sent with; only texts may have been changed on the way."""
+    if not isinstance(now, dict) or not isinstance(then, dict):
+        return now
+    return {key: now.get(key, value) if isinstance(value, (dict, list)) else value for key, value in then.items()}
 
 
 def count_tokens(llm: Any, usage: dict[str, Any]) -> None:

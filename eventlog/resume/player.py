@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,12 +16,14 @@ from eventlog.codec import Request
 from eventlog.logger import Logger
 from eventlog.record import NewEvent, join_path
 from eventlog.replay.path import above
+from eventlog.requests import moments, volatile_ids
 from eventlog.resume import flows, models, tasks, tools
 from eventlog.resume.declared import declared_classes
 from eventlog.resume.definitions import flow_methods_changed, method_name
 from eventlog.resume.divergence import DivergedError, Divergence, RunTakenOverError, first_difference
 from eventlog.resume.edits import Edits
-from eventlog.resume.marks import calm
+from eventlog.resume.ids import Ids
+from eventlog.resume.marks import settled
 from eventlog.resume.policy import Policy
 from eventlog.resume.revive import UnrevivableError, is_redacted, revive, revive_error
 from eventlog.resume.tape import SAVES, Exchange, Tape, pick
@@ -72,8 +75,16 @@ class TapePlayer:
         self.identified: set[str] = set()
         """Paths of flows that have their old id again."""
         self._reruns: dict[str, int | None] = {}
+        self.ids = Ids()
+        self._fix_ids(kickoff.asked, self.edits.inputs, [text for _, text in self.edits.outputs.values()])
         self.lock = threading.RLock()
         self.classes = declared_classes(self.entity, kickoff.kwargs.values())
+
+    def _fix_ids(self, *values: Any) -> None:
+        """Take down the ids and times in what the user wrote: they are told apart."""
+        for value in values:
+            data = json.dumps(self.encoded(value), default=str).encode("utf-8", "replace")
+            self.ids.fix([*volatile_ids(data), *moments(data)])
 
     # -- every boundary ---------------------------------------------------------------------------
 
@@ -124,7 +135,10 @@ class TapePlayer:
         whole = self.tape.value(tree)
         if is_redacted(whole):
             raise UnrevivableError("redaction changed it")
-        return revive(whole, self.classes, lenient=lenient)
+        value = revive(whole, self.classes, lenient=lenient)
+        if not lenient and isinstance(whole, (dict, list)) and self.encoded(value) != whole:
+            raise UnrevivableError("its class makes another value of it")
+        return value
 
     def first_rerun(self, flow: str) -> int | None:
         """Return the seq at which the first method of a flow began that has to run again; what came later may too."""
@@ -144,6 +158,12 @@ class TapePlayer:
     def take_definition(self, path: str, fields: dict[str, Any]) -> None:
         """Take down what an execution is made of as it starts, before inputs are filled in."""
         content = fields["definition"].value
+        data = json.dumps(self.encoded(content), default=str).encode("utf-8", "replace")
+        self.ids.fix(volatile_ids(data))
+        recorded = self.tape.definition(path)
+        if recorded is not None:
+            old = json.dumps(self.tape.value(recorded.get("definition")), default=str)
+            self.ids.fix(volatile_ids(old.encode("utf-8", "replace")))
         self.live_definitions[path] = {
             "agents": fields.get("agents"), "tasks": fields.get("tasks"), "definition": self.encoded(content)
         }  # fmt: skip
@@ -194,8 +214,8 @@ class TapePlayer:
             here = [
                 e for e in self.tape.memory.get(lane, ()) if not e.failed and e.fields.get("operation") == operation
             ]
-            now = calm(self.encoded(given)) if here else b""
-            exchange = pick(here, lambda e: calm(self.tape.value(e.fields.get("args"))) == now)
+            now = settled(self.encoded(given)) if here else b""
+            exchange = pick(here, lambda e: settled(self.tape.value(e.fields.get("args"))) == now)
             if exchange is None and self.policy.on_change == "lenient":
                 exchange = pick(here, lambda _e: True)
             if exchange is not None and operation in SAVES:
@@ -220,7 +240,7 @@ class TapePlayer:
 
     def _asks(self, exchange: Exchange, message: Any) -> bool:
         """Whether a person was shown this message."""
-        return calm(self.tape.value(exchange.fields.get("message"))) == calm(self.encoded(message))
+        return settled(self.tape.value(exchange.fields.get("message"))) == settled(self.encoded(message))
 
     # -- helpers ----------------------------------------------------------------------------------
 

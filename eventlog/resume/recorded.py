@@ -47,7 +47,6 @@ class Recorded(msgspec.Struct):
     def events(self) -> list[StoredEvent]:
         """Return what one process without interruptions would have told, except what answers tell themselves."""
         told = told_once(self.parts, self._counts)
-        told = [e for e in told if not any(is_below(e.path, place) for place in self.edited)]
         told = [event for event in told if event.path not in self.answered]
         return outside_of_answers(told, self.busy)
 

@@ -9,7 +9,6 @@ declared becomes the dict of its fields.
 from __future__ import annotations
 
 import base64
-import builtins
 import datetime
 import decimal
 import enum
@@ -37,10 +36,6 @@ class UnrevivableError(EventLogError):
 
 class RecordedError(Exception):
     """Stands for a recorded exception whose class only its own process knew; same message."""
-
-
-ERRORS = {name: cls for name, cls in vars(builtins).items() if isinstance(cls, type) and issubclass(cls, Exception)}
-"""Exceptions that are raised again as what they were."""
 
 
 def revive(tree: Any, classes: Classes, *, lenient: bool = False) -> Any:
@@ -97,20 +92,35 @@ def _member(tree: dict[str, Any], classes: Classes, *, lenient: bool) -> Any:
 
 
 def revive_error(tree: Any) -> Exception:
-    """Return an exception with the recorded message: of the same class where that is one of Python's."""
+    """Return an exception with the recorded message, of the recorded class where this process has loaded it.
+
+    The name is a key into the exception classes that exist; no constructor of theirs is called.
+    """
     if not isinstance(tree, dict) or "$error" not in tree:
         return RecordedError(str(tree))
-    module, _, name = str(tree["$error"]).partition(":")
-    message = tree.get("msg", "")
-    cls = ERRORS.get(name) if module == "builtins" else None
+    message, cls = tree.get("msg", ""), _loaded_errors().get(str(tree["$error"]))
     if cls is not None:
         try:
-            error = cls(*tree.get("args", ()))
-        except Exception:
-            error = cls(message)
-        if str(error) == message:
-            return error
+            error = cls.__new__(cls)
+            error.args = tuple(revive(tree.get("args", []), {}))
+            if str(error) == message:
+                return error
+        except Exception:  # a class that needs its constructor
+            pass
     return RecordedError(message)
+
+
+def _loaded_errors() -> dict[str, type[Exception]]:
+    """Return every exception class there is by ``module:Qualname``."""
+    found: dict[str, type[Exception]] = {}
+    waiting: list[type[Exception]] = [Exception]
+    while waiting:
+        cls = waiting.pop()
+        name = f"{cls.__module__}:{cls.__qualname__}"
+        if name not in found:
+            found[name] = cls
+            waiting.extend(type.__subclasses__(cls))
+    return found
 
 
 def is_redacted(tree: Any) -> bool:
@@ -144,7 +154,7 @@ _SIMPLE: dict[str, Callable[[Any], Any]] = {
     "$time": datetime.time.fromisoformat,
     "$timedelta": lambda seconds: datetime.timedelta(seconds=seconds),
     "$uuid": uuid.UUID,
-    "$path": pathlib.PurePath,
+    "$path": pathlib.Path,
     "$decimal": decimal.Decimal,
 }
 _NESTED: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {

@@ -42,6 +42,14 @@ class Exchange(msgspec.Struct):
     is_served: bool = False
 
     @property
+    def is_empty(self) -> bool:
+        """Whether a model said nothing, which CrewAI takes for a failure."""
+        box = self.fields.get("response")
+        known = self.completed or {}
+        said = box.get("value") if isinstance(box, dict) else known.get("response")
+        return said in (None, "", []) and self.fields.get("completed") is not None
+
+    @property
     def failed(self) -> bool:
         """Whether an error came back."""
         return self.fields.get("error") is not None
@@ -96,6 +104,8 @@ class Tape:
         self.saved: dict[str, int] = defaultdict(int)
         """Lane → how many of the saves that its memory began in the background came to an end."""
         self.paused: set[str] = set()
+        self.rejected: dict[str, int] = {}
+        """Path of a task that failed → seq of its guardrail's last refusal."""
         self.marks = Marks(self.value)
 
     # -- reading what is on it ------------------------------------------------------------------
@@ -189,9 +199,14 @@ class _Recording:
         self._chunks: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
         self._orphans: dict[str, tuple[StoredEvent, dict[str, Any]]] = {}
         self._method_starts: dict[str, dict[str, Any]] = {}
+        self._refusals: dict[str, int] = {}
 
     def add(self, event: StoredEvent) -> None:
         """Put one event on the tape. What a resumed kickoff only said again is left out."""
+        if event.path == self._tape.path and event.type == "eventlog.resumed":
+            self._tape.result = None  # it was not what was asked for any more
+        if event.type == "eventlog.definition" and event.flags & FLAG_REPLAYED:
+            self.definition(event, decode_payload(event.payload))
         if event.flags & FLAG_REPLAYED:
             if event.type == "llm_call_started":  # its end may be new: a call that was under way is made again
                 payload = decode_payload(event.payload)
@@ -270,6 +285,15 @@ class _Recording:
         started = decode_payload(start.payload) if start is not None else {}
         self._tape.tasks[event.path] = Finished(event.seq, event.path, started, payload)
 
+    def guardrail(self, event: StoredEvent, payload: dict[str, Any]) -> None:
+        """A guardrail accepted or refused."""
+        self._refusals[unit_of(event.path)] = 0 if payload.get("success") else event.seq
+
+    def task_failed(self, event: StoredEvent, _payload: dict[str, Any]) -> None:
+        """A task raised, perhaps because its guardrail refused every answer."""
+        if self._refusals.get(event.path):
+            self._tape.rejected[event.path] = self._refusals[event.path]
+
     def task_skipped(self, event: StoredEvent, payload: dict[str, Any]) -> None:
         """A conditional task was not needed."""
         self._tape.skipped[f"{event.path}|{payload.get('key')}"] += 1
@@ -309,11 +333,23 @@ class _Recording:
 
 
 def _drop_last_failures(tape: Tape) -> None:
-    """Take failed model calls off that nothing good came after: what failed last is tried again."""
+    """Take model calls off that failed, or said nothing, and that nothing good came after: they are tried again.
+
+    So is the last answer of a task that failed because its guardrail took none: it would be refused again.
+    """
+    good: dict[str, int] = defaultdict(int)
+    last: dict[str, int] = defaultdict(int)
+    for lane, exchanges in tape.llm.items():
+        for exchange in exchanges:
+            unit = unit_of(lane)
+            last[unit] = max(last[unit], exchange.seq)
+            if not (exchange.failed or exchange.is_empty):
+                good[unit] = max(good[unit], exchange.seq)
     for lane, exchanges in tape.llm.items():
         unit = unit_of(lane)
-        good = max((e.seq for e in tape.below(unit, tape.llm) if not e.failed), default=0)
-        tape.llm[lane] = [e for e in exchanges if not e.failed or e.seq < good]
+        refused = last[unit] if tape.rejected.get(unit, 0) > last[unit] else 0
+        kept = (e for e in exchanges if not (e.failed or e.is_empty) or e.seq < good[unit])
+        tape.llm[lane] = [e for e in kept if e.seq != refused]
 
 
 def unit_of(lane: str) -> str:
@@ -356,7 +392,9 @@ _STEPS: dict[str, _Step] = {
     "eventlog.definition": _Recording.definition,
     "eventlog.execution_result": _Recording.result,
     "flow_finished": _Recording.flow_finished,
+    "llm_guardrail_completed": _Recording.guardrail,
     "task_completed": _Recording.task_completed,
+    "task_failed": _Recording.task_failed,
     "method_execution_started": _Recording.method_started,
     "method_execution_finished": _Recording.method_finished,
     "method_execution_paused": _Recording.method_paused,

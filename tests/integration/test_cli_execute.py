@@ -93,7 +93,7 @@ def said(result: Result, *words: str) -> list[str]:
 
 
 def test_a_recorded_program_runs_again_without_any_call(folder: Path) -> None:
-    """Its crew, a call outside of any kickoff and one in a raw thread are answered from the log; output goes through."""
+    """Its crew, a call outside of any kickoff and one in a raw thread are answered from the log."""
     recorded = run(folder, "record", "--run", "r", "plain.py")
     assert (recorded.code, calls(folder)) == (0, 5)
     before = events(folder)

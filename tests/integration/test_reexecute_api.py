@@ -118,7 +118,7 @@ def test_a_stream_is_read_to_its_end(path: Path, *, stream: bool) -> None:
     with eventlog.open(path, readonly=True) as log:
         result = log.reexecute("r", again, TOPIC)
 
-    assert result, result
+    assert result, str(result)
     assert bool(chunks) is stream
 
 
@@ -135,7 +135,7 @@ def test_what_ended_in_an_error_ends_in_it_again(path: Path) -> None:
     with eventlog.open(path, readonly=True) as log:
         result = log.reexecute("r", crew_of(world, "One", script=fail))
 
-    assert result, result
+    assert result, str(result)
     assert isinstance(result.error, ConnectionError)
     assert result.output is None
     assert world.llm_calls == 0
@@ -269,7 +269,7 @@ def test_a_tool_that_runs_a_crew_is_run_again_and_any_other_is_not(path: Path) -
     """What the inner crew asks is served; the leaf's function is not called."""
 
     def outer(world: World, ran: list[str]) -> Crew:
-        inner = crew_of(world, "Inner")
+        inner: Any = crew_of(world, "Inner")
 
         @tool("ask_crew")
         def ask_crew(q: str) -> str:
@@ -295,7 +295,7 @@ def test_a_tool_that_runs_a_crew_is_run_again_and_any_other_is_not(path: Path) -
     with eventlog.open(path, readonly=True) as log:
         result = log.reexecute("r", outer(world, ran), TOPIC)
 
-    assert result, result
+    assert result, str(result)
     assert first == ["ask_crew", "leaf"]
     assert ran == ["ask_crew"]
     assert (result.served.llm, result.served.tools) == (4, 1)
@@ -328,7 +328,7 @@ def test_nothing_is_appended_anywhere(path: Path, tmp_path: Path) -> None:
         assert other.status().captured == 0
         assert list(other.events("o")) == []
 
-    assert result, result
+    assert result, str(result)
     assert rows(path) == before
 
 
@@ -387,7 +387,30 @@ def test_a_fork_is_executed_again_with_its_edits(path: Path) -> None:
         result = log.run("r", branch="edited").reexecute(crew_of(world, *THREE), TOPIC)
         parent = log.run("r").reexecute(crew_of(World(), *THREE), TOPIC)
 
-    assert result, result
+    assert result, str(result)
     assert parent, parent
     assert result.output.raw == recorded.raw != parent.output.raw
     assert world.llm_calls == 0
+
+
+def test_a_failure_that_was_tried_again_later_is_not_repeated(path: Path) -> None:
+    """The run failed, its service came back, the run went on: again it goes through as if it had never failed."""
+    world = World()
+
+    def unreliable(messages: Any, tools: Any) -> Any:
+        return ConnectionError("network down") if world.outages else final("all is well")
+
+    crew = crew_of(world, "One", script=unreliable)
+    world.outages = 1
+    with pytest.raises(ConnectionError):
+        record(path, crew)
+    world.outages = 0
+    recorded = record(path, crew_of(world, "One", script=unreliable))
+    later = World()
+
+    with eventlog.open(path, readonly=True) as log:
+        result = log.reexecute("r", crew_of(later, "One"))
+
+    assert result, str(result)
+    assert result.output.raw == recorded.raw
+    assert (result.served.llm, later.llm_calls) == (1, 0)
