@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
@@ -28,10 +29,8 @@ def note_state(flow: Any, began: Any) -> None:
     """Take down the state a flow is left with."""
     while len(_ran) >= RAN_MAX:
         _ran.pop(next(iter(_ran)))
-    try:
+    with suppress(TypeError):  # a class without weak references
         _ran[id(flow)] = (weakref.ref(flow), began, _state_of(flow))
-    except TypeError:  # a class without weak references
-        pass
 
 
 def _state_of(flow: Any) -> dict[str, Any]:

@@ -21,8 +21,8 @@ VOLATILE = frozenset(
     " usage_metrics token_usage agent_executor executor_class tools_handler cache_handler crew agent_ops_agent_name"
     " execution_logs task_execution_output_json_files checkpoint checkpoint_kickoff_event_id checkpoint_inputs"
     " checkpoint_train checkpoint_original_description fingerprint security_config execution_context"
-    " tools_results prompt_context human_feedback_history last_human_feedback current_usage_count token_process formatting_errors telemetry"
-    " state".split()
+    " tools_results prompt_context human_feedback_history last_human_feedback current_usage_count token_process"
+    " formatting_errors telemetry state".split()
 )
 """Fields that say how a run goes, not what runs."""
 
@@ -80,7 +80,13 @@ def _flow_definition(flow: Any) -> dict[str, Any]:
     names = sorted(map(str, methods)) if isinstance(methods, dict) else []
     content = {**fields_of(flow), "methods": names, "sources": dict(_sources(type(flow), tuple(names)))}  # type: ignore[arg-type]  # classes are hashable
     name = type(flow).__qualname__
-    return {"kind": "flow", "key": name, "name": read_fact(flow, "name") or name, "class": class_name(type(flow)), "definition": AsContent(content)}
+    return {
+        "kind": "flow",
+        "key": name,
+        "name": read_fact(flow, "name") or name,
+        "class": class_name(type(flow)),
+        "definition": AsContent(content),
+    }
 
 
 @lru_cache(maxsize=256)
@@ -177,8 +183,8 @@ def _described(value: Any, depth: int) -> Any:
     if kind in ("llm", "tool") and depth < 2:
         return {**fields_of(value, depth=depth + 1), "function": getattr(value, "func", None)}
     if kind is not None:
-        shown = {k.lstrip("$"): v for k, v in (reference(value) or {}).items() if k != "id"}
-        return {**shown, "role": _read(value, "role")} if "role" in shown else shown
+        ref = {k.lstrip("$"): v for k, v in (reference(value) or {}).items() if k != "id"}
+        return {**ref, "role": _read(value, "role")} if "role" in ref else ref
     shown: Any = type(value).__repr__
     if shown is object.__repr__:  # it would show an address
         return {"class": class_name(type(value))}

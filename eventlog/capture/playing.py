@@ -89,6 +89,9 @@ class Reexecutor(Protocol):
     def outside(self) -> Player:
         """Answers what is asked outside of every kickoff."""
 
+    def is_open(self) -> bool:
+        """Whether its run is still open here."""
+
     def direct(self, kickoff: Kickoff) -> Any:
         """Return the result of the kickoff; for an asynchronous one an awaitable of it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from eventlog.capture.playing import MISSING, Served
 from eventlog.codec import Request
@@ -29,14 +29,27 @@ _reason: ContextVar[str | None] = ContextVar("eventlog_unusable", default=None)
 """Why what is recorded of the question at hand cannot be used."""
 
 
+class NoKickoff:
+    """Stands for the kickoff where none is under way, as far as a player looks at it."""
+
+    kind, asked = "?", None
+
+    def __init__(self, entity: Any = None) -> None:
+        """``entity`` declares the classes that values are made of."""
+        self.entity = entity
+        self.given: dict[str, Any] = {}
+        self.kwargs: dict[str, Any] = {}
+
+
 class ClosedPlayer(TapePlayer):
     """Keeps the door to the world closed."""
 
     def __init__(
-        self, recorder: Recorder, tape: Tape, kickoff: Kickoff, *, busy: Collection[str], edits: Edits | None = None
-    ) -> None:
+        self, recorder: Recorder, tape: Tape, kickoff: Kickoff | NoKickoff, *, busy: Collection[str] = (),
+        edits: Edits | None = None,
+    ) -> None:  # fmt: skip
         """``busy``: uses of tools that are run again, because what they ask is on the tape itself."""
-        super().__init__(recorder, tape, Policy(on_change="strict"), kickoff, edits=edits)
+        super().__init__(recorder, tape, Policy(on_change="strict"), cast("Kickoff", kickoff), edits=edits)
         self._busy = busy
         self.served = ServedCounts()
         tape.tasks.clear()

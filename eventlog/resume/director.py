@@ -337,6 +337,8 @@ def _parts(entity: Any) -> frozenset[str]:
 def _keys_of(definition: dict[str, Any]) -> frozenset[str]:
     """Return the keys of a definition's tasks, and the roles of its agents where it has none."""
     if "class" in definition:
-        return frozenset({str(definition["class"]).replace("__main__:", ":").rpartition(":")[2], str(definition["class"])})
+        return frozenset(
+            {str(definition["class"]).replace("__main__:", ":").rpartition(":")[2], str(definition["class"])}
+        )
     tasks = {str(line.get("key")) for line in definition.get("tasks") or ()}
     return frozenset(tasks or {str(line.get("role")) for line in definition.get("agents") or ()})

@@ -30,7 +30,8 @@ def result(player: TapePlayer, lane: str, flow: Any) -> Any:
     """Return the result of a finished method, its changes of the state made; ``MISSING`` when it has to run."""
     keep_identity(player, above(lane), flow)
     finished = player.tape.methods.get(lane)
-    if finished is None or not _holds(player, finished) or sets_attributes(type(flow), method_name(lane)):
+    cls: Any = type(flow)
+    if finished is None or not _holds(player, finished) or sets_attributes(cls, method_name(lane)):
         return MISSING
     try:
         value = _returned(player, lane, finished)

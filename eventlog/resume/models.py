@@ -102,7 +102,9 @@ def _same_request(player: TapePlayer, named: list[Exchange], request: Request) -
         return pick(left, lambda _e: True)
     then = {e.seq: _bytes(recorded_request(player, e)) for e in left}
     exact = pick(left, lambda e: (volatile_ids(then[e.seq]), moments(then[e.seq])) == (ids, moments(now)))
-    return exact or pick(left, lambda e: player.ids.may_be(volatile_ids(then[e.seq]), ids, moments(then[e.seq]), moments(now)))
+    return exact or pick(
+        left, lambda e: player.ids.may_be(volatile_ids(then[e.seq]), ids, moments(then[e.seq]), moments(now))
+    )
 
 
 def _bytes(tree: Any) -> bytes:

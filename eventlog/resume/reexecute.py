@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,6 +12,7 @@ from crewai.context import capture_execution_context
 from crewai.events.event_context import restore_event_scope
 from crewai.types.streaming import StreamingOutputBase
 
+from eventlog.capture.beginnings import note_state
 from eventlog.capture.kickoffs import ASKED
 from eventlog.capture.playing import Claim, claims, playing, reexecuting, within
 from eventlog.errors import EventLogError, ExecutionNotFoundError
@@ -21,7 +21,7 @@ from eventlog.record import ExecutionInfo
 from eventlog.redact import Redaction
 from eventlog.references import kind_of
 from eventlog.replay.path import execution_of
-from eventlog.resume.closed import ClosedPlayer
+from eventlog.resume.closed import ClosedPlayer, NoKickoff
 from eventlog.resume.compare import settled
 from eventlog.resume.definitions import execution_changed
 from eventlog.resume.director import RunDirector
@@ -56,6 +56,7 @@ class RunReexecutor(RunDirector):
         self._scratch, self._reader, self._home = scratch, reader, scratch.home
         self._roots = [e for e in reader.executions(self._row) if e.parent is None]
         self.instead = None if everywhere else scratch.writer
+        self._is_open = True
         self.run, self.command = run, None
         self.wanted: ExecutionInfo | None = None
         """The recorded execution that the next kickoff is, whatever it is asked."""
@@ -106,8 +107,7 @@ class RunReexecutor(RunDirector):
         for kind in (tape.llm, tape.tools, tape.human, tape.memory, tape.counts):
             for lane in [lane for lane in kind if execution_of(lane)]:
                 del kind[lane]
-        nobody: Any = SimpleNamespace(entity=None, kwargs={})
-        return ClosedPlayer(self.recorder, tape, nobody, busy=())
+        return ClosedPlayer(self.recorder, tape, NoKickoff())
 
     def newest(self, entity: Any) -> ExecutionInfo | None:
         """Return the last recorded execution of a crew, flow, agent or task, whatever it was asked."""
@@ -120,9 +120,8 @@ class RunReexecutor(RunDirector):
         """Return what a recorded execution was asked."""
         name = ASKED[found.kind]
         for event in self._reader.stored(self._row, found.started_seq - 1, found.started_seq):
-            nobody: Any = SimpleNamespace(entity=entity, kwargs={})
             tape = read_tape(self._reader, self._row, found.path, found.started_seq - 1, found.started_seq)
-            player = ClosedPlayer(self.recorder, tape, nobody, busy=())
+            player = ClosedPlayer(self.recorder, tape, NoKickoff(entity))
             return player.revived(decode_payload(event.payload).get(name), lenient=True)
         return None
 
@@ -131,6 +130,14 @@ class RunReexecutor(RunDirector):
         """Execute again what is kicked off in a block."""
         with within(playing, None), within(reexecuting, self), within(instead, self.instead):
             yield
+
+    def is_open(self) -> bool:
+        """Whether kickoffs may still come: a stream may be read later than its block ends."""
+        return self._is_open
+
+    def end(self) -> None:
+        """Take no more kickoffs."""
+        self._is_open = False
 
     # -- one kickoff ----------------------------------------------------------------------------------
 
@@ -177,6 +184,8 @@ class RunReexecutor(RunDirector):
             homes.leave(self._home, token)
             self.leave_place(path)
             restore_event_scope(before)
+            if kickoff.kind == "flow":
+                note_state(kickoff.entity, kickoff.began)
         result.error = failure if player.stopped is None else None
         if (failure := player.stopped or failure) is not None:
             raise failure
@@ -255,8 +264,11 @@ def reexecution(
         again = RunReexecutor(reader, run, branch, scratch, everywhere=everywhere)
         if everywhere:
             program_reexecutor.append(again)
-        with again.here():
-            yield again
+        try:
+            with again.here():
+                yield again
+        finally:
+            again.end()
     finally:
         if everywhere:
             program_reexecutor.clear()

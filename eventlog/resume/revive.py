@@ -15,6 +15,7 @@ import enum
 import pathlib
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import BaseModel
@@ -38,52 +39,54 @@ class RecordedError(Exception):
     """Stands for a recorded exception whose class only its own process knew; same message."""
 
 
-def revive(tree: Any, classes: Classes, *, lenient: bool = False) -> Any:
-    """Return the value a tree stands for.
+def revive(tree: Any, classes: Classes, *, lenient: bool = False, unchecked: bool = False) -> Any:
+    """Return the value a tree stands for. ``unchecked``: models get their fields as recorded, past their validators.
 
     Raises:
         UnrevivableError: a part of it cannot be made again.
     """
     if isinstance(tree, list):
-        return [revive(item, classes, lenient=lenient) for item in tree]
+        return [revive(item, classes, lenient=lenient, unchecked=unchecked) for item in tree]
     if not isinstance(tree, dict):
         return tree
     tag = next(iter(tree), "")
     if not tag.startswith("$"):
-        return {key: revive(value, classes, lenient=lenient) for key, value in tree.items()}
-    return _tagged(tag, tree, classes, lenient=lenient)
+        return {key: revive(value, classes, lenient=lenient, unchecked=unchecked) for key, value in tree.items()}
+    return _tagged(tag, tree, classes, lenient=lenient, unchecked=unchecked)
 
 
-def _tagged(tag: str, tree: dict[str, Any], classes: Classes, *, lenient: bool) -> Any:
+def _tagged(tag: str, tree: dict[str, Any], classes: Classes, *, lenient: bool, unchecked: bool) -> Any:
     """Return the value of a tag."""
     try:
         if tag in _SIMPLE:
             return _SIMPLE[tag](tree[tag])
         if tag in _NESTED:
-            return _NESTED[tag](tree[tag], lambda inner: revive(inner, classes, lenient=lenient))
+            return _NESTED[tag](tree[tag], lambda inner: revive(inner, classes, lenient=lenient, unchecked=unchecked))
         if tag in ("$model", "$dataclass"):
-            fields = {k: revive(v, classes, lenient=lenient) for k, v in tree["fields"].items()}
-            return _instance(tree[tag], fields, classes, lenient=lenient)
+            fields = {k: revive(v, classes, lenient=lenient, unchecked=unchecked) for k, v in tree["fields"].items()}
+            return _instance(tree[tag], fields, classes, lenient=lenient, unchecked=unchecked)
         if tag == "$enum":
-            return _member(tree, classes, lenient=lenient)
+            return _member(tree, classes, lenient=lenient, unchecked=unchecked)
     except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         raise UnrevivableError(f"{tag} {str(tree)[:80]}: {error}") from error
     raise UnrevivableError(f"{tag} {str(tree.get(tag))[:80]} stands for something that was alive")
 
 
-def _instance(name: str, fields: dict[str, Any], classes: Classes, *, lenient: bool) -> Any:
+def _instance(name: str, fields: dict[str, Any], classes: Classes, *, lenient: bool, unchecked: bool) -> Any:
     """Return an object of a declared class, or its fields."""
     cls = classes.get(name)
     if cls is None:
         if lenient:
             return fields
         raise UnrevivableError(f"no declared class is called {name}")
-    return cls.model_validate(fields) if issubclass(cls, BaseModel) else cls(**fields)
+    if not issubclass(cls, BaseModel):
+        return cls(**fields)
+    return cls.model_construct(**fields) if unchecked else cls.model_validate(fields)
 
 
-def _member(tree: dict[str, Any], classes: Classes, *, lenient: bool) -> Any:
+def _member(tree: dict[str, Any], classes: Classes, *, lenient: bool, unchecked: bool) -> Any:
     """Return a member of a declared enumeration, or its value."""
-    cls, value = classes.get(tree["$enum"]), revive(tree.get("v"), classes, lenient=lenient)
+    cls, value = classes.get(tree["$enum"]), revive(tree.get("v"), classes, lenient=lenient, unchecked=unchecked)
     if cls is not None and issubclass(cls, enum.Enum):
         return cls(value)
     if lenient:
@@ -100,13 +103,11 @@ def revive_error(tree: Any) -> Exception:
         return RecordedError(str(tree))
     message, cls = tree.get("msg", ""), _loaded_errors().get(str(tree["$error"]))
     if cls is not None:
-        try:
+        with suppress(Exception):  # a class that needs its constructor
             error = cls.__new__(cls)
             error.args = tuple(revive(tree.get("args", []), {}))
             if str(error) == message:
                 return error
-        except Exception:  # a class that needs its constructor
-            pass
     return RecordedError(message)
 
 

@@ -44,7 +44,7 @@ class Program:
             Task(name=f"step {i}", description=texts[i], expected_output="A sentence", agent=agents[i])
             for i in range(2)
         ]
-        self.crew = Crew(agents=agents, tasks=tasks)
+        self.crew = Crew(name="letters", agents=agents, tasks=tasks)
 
     def kickoff(self, path: Path, **options: Any) -> Any:
         """Run the script's main part."""
