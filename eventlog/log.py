@@ -274,9 +274,10 @@ class Log:
         """Run a recorded kickoff of a crew, flow, agent or task again and return whether it did the same.
 
         All code runs again, and everything it asks is answered from the log: no model call, no tool,
-        no person. What is not on record is refused. Nothing is appended. ``inputs`` (``messages`` of an
-        agent, ``context`` of a task) tell which kickoff is meant; without them the newest. ``options``
-        go to the entity's own kickoff.
+        no person. What is not on record is refused. Nothing is appended. Give an object that has not
+        run yet: CrewAI keeps counters and caches in one that has, and goes on with them. ``inputs``
+        (``messages`` of an agent, ``context`` of a task) tell which kickoff is meant; without them the
+        newest. ``options`` go to the entity's own kickoff.
 
         Raises:
             NotFoundError: no such run or branch, or it holds no such kickoff.

@@ -168,9 +168,13 @@ def fields_of(obj: Any, skip: frozenset[str] = frozenset(), depth: int = 0) -> d
 
 
 def _read(obj: Any, name: str) -> Any:
-    """Return an attribute, a text as it was before inputs were filled in; one that cannot be read is none."""
+    """Return an attribute, a text as it was before inputs were filled in; one that cannot be read is none.
+
+    Past the descriptors of deprecated fields: whether their warning is an error changes with what other threads do.
+    """
     try:
-        return getattr(obj, f"_original_{name}", None) or getattr(obj, name)
+        fields = vars(obj) if hasattr(obj, "__dict__") else {}
+        return getattr(obj, f"_original_{name}", None) or (fields[name] if name in fields else getattr(obj, name))
     except Exception:
         return None
 
