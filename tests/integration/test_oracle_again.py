@@ -92,9 +92,9 @@ def test_a_task_keeps_its_place_when_the_planner_rewrites_it(log: eventlog.Log) 
     assert f"/task[{key[:8]}]#0" in row.path
 
 
-@pytest.mark.parametrize("text", ["at 2026-01-15 10:22", "0x7f3a5c001d90", "8a7c2f6e-1b1d-4e57-9d3a-0c1b2a3d4e5f"])
+@pytest.mark.parametrize("text", ["at 2026-01-15 10:22", "0x7f3a5c001d90"])
 def test_a_description_that_is_new_in_every_process_has_the_same_place(log: eventlog.Log, text: str) -> None:
-    """Times, ids and addresses in a text are not what it is about."""
+    """Times and addresses in a text are not what it is about; an id may be."""
     for run, words in (("a", text), ("b", text[:-1] + "1")):
         with log.run(run):
             crew_of(World(), description=f"Write {words}").kickoff()

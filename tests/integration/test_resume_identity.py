@@ -178,7 +178,7 @@ def test_an_error_comes_back_as_what_it_was(tmp_path: Path) -> None:
 
         class Careful(DictFlow):
             @start()
-            def ask(self) -> str:
+            def begin(self) -> str:
                 try:
                     return str(llm.call("first"))
                 except RateLimitError:
