@@ -107,7 +107,7 @@ def _finish(player: TapePlayer, path: str, task: Any, agent: Any, kept: Any) -> 
     account(player, path, crew if crew is not None else task, agent=task.agent)
     with player.lock:
         player.tally.tasks_kept += 1
-    _leave_tools(player, path, task)
+    _fill_cache(player, path, task)
 
 
 def count_tools(player: TapePlayer, path: str, task: Any) -> None:
@@ -115,15 +115,14 @@ def count_tools(player: TapePlayer, path: str, task: Any) -> None:
     task.used_tools += sum(len(ends) for lane, ends in player.tape.tool_ends.items() if lane.startswith(path + "/"))
 
 
-def _leave_tools(player: TapePlayer, path: str, task: Any) -> None:
-    """Leave the task's tools as used: results in CrewAI's cache, as a later task may ask the same, and counted."""
+def _fill_cache(player: TapePlayer, path: str, task: Any) -> None:
+    """Give CrewAI's cache of tool results what the task's tools returned: a later task may ask the same."""
     handler = getattr(task.agent, "tools_handler", None)
     cache = getattr(handler, "cache", None)
     for exchange in player.tape.below(path, player.tape.tools):
         box = exchange.fields.get("result")
-        if exchange.failed or not isinstance(box, dict):
+        if cache is None or exchange.failed or not isinstance(box, dict):
             continue
-        count_use(task, str(exchange.fields.get("tool")))
         started = player.tape.arguments(exchange.lane)
         if started is None:
             continue
@@ -131,16 +130,8 @@ def _leave_tools(player: TapePlayer, path: str, task: Any) -> None:
             name, args, value = started[0], player.revived(started[1]), player.revived(box.get("value"))
         except UnrevivableError:
             continue
-        if cache is not None and _caches(task, name, args, value):
+        if _caches(task, name, args, value):
             cache.add(tool=name, input=args if isinstance(args, str) else json.dumps(args), output=value)
-
-
-def count_use(task: Any, name: str) -> None:
-    """Count a use of a tool that has a limit as made."""
-    for tool in [*(task.tools or ()), *(getattr(task.agent, "tools", None) or ())]:
-        if read_fact(tool, "name") == name and isinstance(getattr(tool, "current_usage_count", None), int):
-            tool.current_usage_count += 1
-            return
 
 
 def _caches(task: Any, name: str, args: Any, value: Any) -> bool:
