@@ -82,7 +82,7 @@ def assert_as_if_nothing_had_happened(
 def test_a_program_killed_three_times_ends_as_if_it_had_not_been(
     nursery: Nursery, whole: Any, tmp_path: Path, shape: str, seed: int
 ) -> None:
-    """The reason to use this package. Seen to fail: when a player serves nothing, or finds no execution."""
+    """The reason to use this package."""
     expected, once = whole(shape)
     rng = random.Random(f"{shape} {seed}")
     deaths = 0
