@@ -17,7 +17,7 @@ from tests.scenarios import SHAPES, build, texts
 
 KICKOFFS = [name for name in SHAPES if not name.startswith("llm_")]
 """Shapes that are kicked off; an LLM asked directly is not resumed."""
-MOST = 7
+MOST = 5
 """Cuts for each shape; all of them in ``make torture``."""
 
 pytestmark = pytest.mark.timeout(900)
