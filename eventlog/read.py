@@ -40,6 +40,13 @@ _CHAIN = (
     " SELECT up.hash, up.body, text.hash FROM up LEFT JOIN contents AS text ON text.id = up.text"
 )
 
+_BELOW = (
+    "path IN (WITH RECURSIVE below (id) AS (VALUES (?)"
+    " UNION ALL SELECT paths.id FROM below JOIN paths ON paths.parent = below.id) SELECT id FROM below)"
+)
+_NOWHERE = -1
+"""Row of a path that no event has."""
+
 Segment = tuple[int, int, int]
 """Branch row, first seq (exclusive), last seq (inclusive)."""
 
@@ -197,24 +204,32 @@ class Reader:
         after: int = 0,
         to: int = SEQ_MAX,
         types: Iterable[str] | None = None,
+        below: str = "",
     ) -> Iterator[StoredEvent]:
-        """Yield the events of a lineage (of the whole log: ``None``) after one seq up to another, in order."""
-        chosen = None if types is None else self._type_ids(types)
+        """Yield the events of a lineage (of the whole log: ``None``) after one seq up to another, in order.
+
+        ``types`` may end in ``*``; ``below``: only events of the scope at that logical path and of those in it.
+        """
+        where, args = "", tuple[int, ...]()
+        if types is not None:
+            chosen = self._type_ids(types)
+            where, args = f" AND type IN ({','.join('?' * len(chosen))})", (*args, *chosen)
+        if below:
+            where, args = f"{where} AND {_BELOW}", (*args, self.path_id(below))
         if branch is None:
-            yield from self._pages("seq > ? AND seq <= ?", (), after, to, chosen)
+            yield from self._pages("seq > ? AND seq <= ?" + where, (), after, to, args)
             return
         for owner, low, high in self.lineage(branch, to):
-            yield from self._pages("branch = ? AND seq > ? AND seq <= ?", (owner,), max(low, after), high, chosen)
+            span = "branch = ? AND seq > ? AND seq <= ?"
+            yield from self._pages(span + where, (owner,), max(low, after), high, args)
 
     def _pages(
-        self, where: str, args: tuple[Any, ...], after: int, to: int, types: list[int] | None
+        self, where: str, owner: tuple[int, ...], after: int, to: int, more: tuple[int, ...]
     ) -> Iterator[StoredEvent]:
         """Yield events page by page."""
-        if types is not None:
-            where += f" AND type IN ({','.join('?' * len(types))})"
         sql = _EVENTS.format(where=where)
         while after < to:
-            rows = self.query(sql, (*args, after, to, *(types or ()), PAGE_EVENTS))
+            rows = self.query(sql, (*owner, after, to, *more, PAGE_EVENTS))
             if not rows:
                 return
             self._load_links(rows)
@@ -309,6 +324,16 @@ class Reader:
             known = "".join("/" + label for label in reversed(labels))
             self._paths.put(row, known)
         return known
+
+    def path_id(self, path: str) -> int:
+        """Return the row of a logical path; one that no event has when there is none."""
+        row = 0
+        for label in path.split("/")[1:]:
+            rows = self.query("SELECT id FROM paths WHERE parent = ? AND label = ?", (row, label))
+            if not rows:
+                return _NOWHERE
+            row = rows[0][0]
+        return row
 
     # -- contents ---------------------------------------------------------------------------------
 

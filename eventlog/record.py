@@ -83,7 +83,10 @@ FLAG_OMITTED = 16
 """The payload was left out by the user's choice (``omit_payload``)."""
 
 
-BOOKKEEPING = frozenset({"eventlog.command", "eventlog.resumed"})
+COMMAND, RESUMED, EXECUTION_RESULT = "eventlog.command", "eventlog.resumed", "eventlog.execution_result"
+"""What is stored of a kickoff at the top: the command line, that an earlier process's work goes on, what came back."""
+
+BOOKKEEPING = frozenset({COMMAND, RESUMED})
 """Types that say how a run was started again, not what it did."""
 
 

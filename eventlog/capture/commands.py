@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from msgspec.json import decode
 
+from eventlog.record import COMMAND
+
 if TYPE_CHECKING:
     from eventlog.capture.homes import Home
     from eventlog.capture.recorder import Recorder
     from eventlog.read import Reader
-
-COMMAND = "eventlog.command"
 
 
 def command_line() -> list[str]:

@@ -45,7 +45,7 @@ from eventlog.capture.playing import (
 )
 from eventlog.capture.scopes import in_for_each
 from eventlog.logger import Logger
-from eventlog.record import join_path
+from eventlog.record import EXECUTION_RESULT, join_path
 from eventlog.references import kind_of
 
 if TYPE_CHECKING:
@@ -138,7 +138,6 @@ class Kickoff:
             recorder.guarded(partial(_append_result, home=home, path=path, result=result))
 
 
-RESULT = "eventlog.execution_result"
 _pending: dict[int, tuple[Any, Director]] = {}
 """Who decides about a kickoff that streams: CrewAI calls it again, from another context, when the stream is read."""
 
@@ -157,7 +156,7 @@ def patches() -> list[Patch]:
 
 def _append_result(recorder: Recorder, home: Home, path: tuple[str, ...], result: Any) -> None:
     """Store what a kickoff returned."""
-    recorder.append_at(home, path, RESULT, {"result": {"value": result}})
+    recorder.append_at(home, path, EXECUTION_RESULT, {"result": {"value": result}})
 
 
 def _around_kickoff(original: Callable[..., Any]) -> Callable[..., Any]:

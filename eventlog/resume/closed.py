@@ -13,12 +13,13 @@ from eventlog.references import read_fact
 from eventlog.replay.path import above
 from eventlog.resume import flows
 from eventlog.resume.divergence import DivergedError, Divergence
+from eventlog.resume.exchanges import Exchange, pick
 from eventlog.resume.models import request_tree
 from eventlog.resume.outcome import ServedCounts
 from eventlog.resume.player import TapePlayer
 from eventlog.resume.policy import Policy
 from eventlog.resume.revive import UnrevivableError
-from eventlog.resume.tape import Exchange, Tape, pick
+from eventlog.resume.tape import Tape
 
 if TYPE_CHECKING:
     from eventlog.capture.kickoffs import Kickoff

@@ -17,7 +17,7 @@ from eventlog.capture.scopes import execution_label, in_for_each
 from eventlog.errors import EventLogError
 from eventlog.logger import Logger
 from eventlog.read import SEQ_MAX
-from eventlog.record import ExecutionInfo
+from eventlog.record import RESUMED, ExecutionInfo
 from eventlog.references import kind_of, read_fact
 from eventlog.resume.definitions import execution_changed
 from eventlog.resume.edits import edits_of
@@ -27,7 +27,8 @@ from eventlog.resume.player import Tally, TapePlayer
 from eventlog.resume.policy import Policy
 from eventlog.resume.results import recorded_result
 from eventlog.resume.revive import UnrevivableError
-from eventlog.resume.tape import Tape, read_tape
+from eventlog.resume.tape import Tape
+from eventlog.resume.taping import read_tape
 
 if TYPE_CHECKING:
     from eventlog.capture.homes import Home
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from eventlog.read import Reader
     from eventlog.writer import Writer
 
-RESUMED = "eventlog.resumed"
 log = Logger(__name__)
 
 
@@ -261,9 +261,7 @@ class _Part:
         player, found = self.player, self._found
         if found is None or found.status != "completed" or player.tape.result is None:
             return False
-        if player.edits.last_seq > player.tape.result[0] or player.edits.inputs:
-            return False
-        if self._is_changed():
+        if player.edits.last_seq > player.tape.result[0] or self._is_changed():
             return False
         try:
             self.result = recorded_result(player, self._kickoff)
@@ -281,7 +279,7 @@ class _Part:
         player.take_definition(player.tape.path, fields)
         if not execution_changed(player, player.tape.path):
             return False
-        player.changed(f"{player.tape.path}/definition")
+        player.changed(player.tape.path, player.tape.path)
         return True
 
     def begin(self) -> None:

@@ -12,6 +12,8 @@ class Edits(msgspec.Struct):
     """All edits on a lineage that concern one execution, the newest last."""
 
     inputs: dict[str, Any] = {}
+    inputs_seq: int = 0
+    """Seq of the newest edit of inputs; 0 when there is none."""
     outputs: dict[str, tuple[int, Any]] = {}
     """Path of a task → seq of the edit, new output."""
     resets: dict[str, int] = {}
@@ -20,11 +22,13 @@ class Edits(msgspec.Struct):
     @property
     def last_seq(self) -> int:
         """Seq of the newest edit; 0 when there is none."""
-        return max([0, *(seq for seq, _ in self.outputs.values()), *self.resets.values()])
+        return self.last_below("")
 
-    def below(self, path: str) -> bool:
-        """Whether a task at or below a path was edited or reset."""
-        return any(p == path or p.startswith(path + "/") for p in (*self.outputs, *self.resets))
+    def last_below(self, path: str) -> int:
+        """Return the seq of the newest edit that concerns a scope: of a task in it, or of the inputs."""
+        edited = {**{task: seq for task, (seq, _) in self.outputs.items()}, **self.resets}
+        inside = (seq for task, seq in edited.items() if task == path or task.startswith(path + "/"))
+        return max([self.inputs_seq, *inside])
 
 
 def edits_of(recorded: Iterable[tuple[int, dict[str, Any]]], execution: str) -> Edits:
@@ -32,7 +36,9 @@ def edits_of(recorded: Iterable[tuple[int, dict[str, Any]]], execution: str) -> 
     edits = Edits()
     for seq, payload in recorded:
         if payload.get("execution") == execution:
-            edits.inputs.update(payload.get("inputs") or {})
+            inputs = payload.get("inputs") or {}
+            edits.inputs.update(inputs)
+            edits.inputs_seq = seq if inputs else edits.inputs_seq
         for path, output in (payload.get("outputs") or {}).items():
             if path.startswith(execution + "/"):
                 edits.outputs[path] = (seq, output)

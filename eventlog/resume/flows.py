@@ -9,14 +9,17 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from crewai.flow.async_feedback import HumanFeedbackPending
+from crewai.types.usage_metrics import UsageMetrics
 from pydantic import BaseModel, ValidationError
 
 from eventlog.capture.playing import MISSING, Served
 from eventlog.logger import Logger
 from eventlog.replay.path import above
 from eventlog.resume.definitions import method_name
+from eventlog.resume.exchanges import Answer, Finished
+from eventlog.resume.models import usage_of
 from eventlog.resume.revive import UnrevivableError
-from eventlog.resume.tape import Finished
+from eventlog.resume.usage import account
 
 if TYPE_CHECKING:
     from eventlog.resume.player import TapePlayer
@@ -61,7 +64,7 @@ def sets_attributes(cls: Any, name: str) -> bool:
 
 def _holds(player: TapePlayer, finished: Finished) -> bool:
     """Whether nothing that the method may have used was edited, and its code is the same."""
-    if player.edits.inputs or player.edits.below(finished.path):
+    if finished.seq < player.edits.last_below(finished.path):
         return False
     first = player.first_rerun(above(finished.path))
     return first is None or finished.seq < first
@@ -155,27 +158,17 @@ def _set_id(flow: Any, identity: Any) -> None:
 
 def _count(player: TapePlayer, lane: str, flow: Any) -> None:
     """Count what the method cost, also in the flow's own sum."""
-    from crewai.types.usage_metrics import UsageMetrics  # noqa: PLC0415
-
-    from eventlog.resume.models import usage_of  # noqa: PLC0415 - they know each other
-
     total = getattr(flow, "_aggregated_usage_metrics", None)
+    for exchange in account(player, lane, flow):
+        metrics = UsageMetrics.from_provider_dict(usage_of(exchange))
+        if total is not None and metrics is not None and exchange.completed is not None:
+            total.add_usage_metrics(metrics)
     with player.lock:
         player.tally.methods_kept += 1
-        for exchange in player.tape.below(lane, player.tape.llm):
-            if exchange.is_served:
-                continue
-            exchange.is_served = True
-            player.tally.llm_served += not exchange.failed
-            metrics = UsageMetrics.from_provider_dict(usage_of(exchange))
-            if total is not None and metrics is not None and exchange.completed is not None:
-                total.add_usage_metrics(metrics)
 
 
 def feedback(player: TapePlayer, lane: str, given: dict[str, Any]) -> Served | None:
     """Return the feedback a paused flow was waiting for, or let it go on waiting without asking anybody again."""
-    from eventlog.resume.player import Answer  # noqa: PLC0415
-
     text = player.feedback
     if text is not None:
         player.feedback = None

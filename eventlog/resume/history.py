@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
-from eventlog.record import OWN_PREFIX, StoredEvent
+from eventlog.record import OWN_PREFIX, RESUMED, StoredEvent
 from eventlog.replay.path import last_segment, self_and_above
-from eventlog.resume.tape import Tape, unit_of
+from eventlog.resume.failures import drop_last_failures
+from eventlog.resume.tape import Tape
 
 Events = list[StoredEvent]
-RESUMED = "eventlog.resumed"
 
 MEMORY = ("memory_query", "memory_save", "internal[RecallFlow]", "internal[EncodingFlow]")
 """Scopes inside operations of the memory, which are answered as wholes."""
@@ -108,10 +108,7 @@ def _is_inside_an_answer(event: StoredEvent, busy: Collection[str]) -> bool:
 def drop_given_up(tape: Tape, resumptions: Iterable[int]) -> None:
     """Take failures off the tape that a later process tried again: it was asked as if they had not been."""
     for seq in resumptions:
-        for lane, exchanges in tape.llm.items():
-            around = [e.seq for e in tape.below(unit_of(lane), tape.llm) if not e.failed and e.seq < seq]
-            good = max(around, default=0)
-            tape.llm[lane] = [e for e in exchanges if not e.failed or e.seq < good or e.seq > seq]
+        drop_last_failures(tape, before=seq)
         for kind in (tape.human, tape.memory):
             for lane, exchanges in kind.items():
                 kind[lane] = [e for e in exchanges if not e.failed or e.seq > seq]

@@ -16,9 +16,9 @@ from eventlog.codec import Request
 from eventlog.logger import Logger
 from eventlog.references import class_name
 from eventlog.requests import MESSAGE_KEYS, moments, volatile_ids
+from eventlog.resume.exchanges import Exchange, pick
 from eventlog.resume.marks import calm
 from eventlog.resume.revive import UnrevivableError, revive, revive_error
-from eventlog.resume.tape import Exchange, pick
 
 if TYPE_CHECKING:
     from eventlog.resume.player import TapePlayer

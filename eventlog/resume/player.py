@@ -22,11 +22,12 @@ from eventlog.resume.declared import declared_classes
 from eventlog.resume.definitions import flow_methods_changed, method_name
 from eventlog.resume.divergence import DivergedError, Divergence, RunTakenOverError, first_difference
 from eventlog.resume.edits import Edits
+from eventlog.resume.exchanges import SAVES, Answer, Exchange, pick
 from eventlog.resume.ids import Ids
 from eventlog.resume.marks import settled
 from eventlog.resume.policy import Policy
 from eventlog.resume.revive import UnrevivableError, is_redacted, revive, revive_error
-from eventlog.resume.tape import SAVES, Exchange, Tape, pick
+from eventlog.resume.tape import Tape
 
 if TYPE_CHECKING:
     from eventlog.capture.kickoffs import Kickoff
@@ -46,14 +47,6 @@ class Tally(msgspec.Struct):
     tasks_kept: int = 0
     """Finished tasks that were not run again."""
     methods_kept: int = 0
-
-
-class Answer:
-    """A recorded answer."""
-
-    def __init__(self, give: Callable[[], Any]) -> None:
-        """``give`` returns it, or raises what came back."""
-        self.give = give
 
 
 class TapePlayer:
@@ -115,16 +108,15 @@ class TapePlayer:
         if self.policy.on_change == "strict":
             self.stop(DivergedError(divergence))
 
-    def changed(self, path: str) -> None:
-        """Take note that a finished task is defined otherwise now; under ``strict`` that ends the kickoff.
+    def changed(self, execution: str, where: str) -> None:
+        """Take note that something finished is defined otherwise now; under ``strict`` that ends the kickoff.
 
         Raises:
             DivergedError: the policy says to stop.
         """
-        execution = above(path)
         then, now = self.tape.definition(execution), self.live_definitions.get(execution, {})
         old = self.tape.value(then.get("definition")) if then is not None else None
-        self.diverged(self.difference(path, "definition", old, now.get("definition")))
+        self.diverged(self.difference(where, "definition", old, now.get("definition")))
 
     def revived(self, tree: Any, *, lenient: bool = False) -> Any:
         """Return the value of a recorded tree.
@@ -145,10 +137,10 @@ class TapePlayer:
     def first_rerun(self, flow: str) -> int | None:
         """Return the seq at which the first method of a flow began that has to run again; what came later may too."""
         if flow not in self._reruns:
-            edited = [m.seq for p, m in self.tape.methods.items() if above(p) == flow and self.edits.below(p)]
+            methods = {p: m.seq for p, m in self.tape.methods.items() if above(p) == flow}
             code = flow_methods_changed(self, flow)
-            edited += [m.seq for p, m in self.tape.methods.items() if above(p) == flow and method_name(p) in code]
-            self._reruns[flow] = min(edited, default=None)
+            again = (s for p, s in methods.items() if method_name(p) in code or s < self.edits.last_below(p))
+            self._reruns[flow] = min(again, default=None)
         return self._reruns[flow]
 
     def record_feedback(self, given: dict[str, Any], text: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from eventlog.errors import EventLogError
-from eventlog.resume.tape import OpenTool
+from eventlog.resume.exchanges import OpenTool
 
 OnChange = Literal["adapt", "strict", "lenient"]
 """``adapt``: go live from the first difference, serve what still matches. ``strict``: stop there.

@@ -7,20 +7,19 @@ from typing import Any
 import msgspec
 
 from eventlog.read import SEQ_MAX, Reader
-from eventlog.record import FLAG_REPLAYED, ExecutionInfo, StoredEvent
+from eventlog.record import FLAG_REPLAYED, RESUMED, ExecutionInfo, StoredEvent
 from eventlog.replay.path import split_task_place
 from eventlog.resume.edits import Edits
 from eventlog.resume.history import (
-    RESUMED,
     Events,
     busy_tools,
     drop_given_up,
-    is_below,
     outside_of_answers,
     stretches,
     told_once,
 )
-from eventlog.resume.tape import Tape, read_tape
+from eventlog.resume.tape import Tape
+from eventlog.resume.taping import read_tape
 
 ENDS = ("completed", "failed")
 """Fields of an exchange that name the event at its end."""
@@ -67,7 +66,7 @@ class Recorded(msgspec.Struct):
 def read_recorded(reader: Reader, branch: int, found: ExecutionInfo) -> Recorded:
     """Return what is recorded of an execution on a lineage."""
     tape = read_tape(reader, branch, found.path, found.started_seq - 1, SEQ_MAX, retries_failures=False)
-    events = [e for e in reader.stored(branch, found.started_seq - 1) if is_below(e.path, found.path)]
+    events = list(reader.stored(branch, found.started_seq - 1, below=found.path))
     drop_given_up(tape, [e.seq for e in events if e.type == RESUMED and e.path == found.path])
     parts = stretches(events, found.path)
     busy = busy_tools(e for part in parts for e in part if not e.flags & FLAG_REPLAYED)

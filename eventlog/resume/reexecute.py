@@ -32,7 +32,7 @@ from eventlog.resume.outcome import Reexecution, ServedCounts, shown
 from eventlog.resume.policy import Policy
 from eventlog.resume.recorded import Recorded, read_recorded
 from eventlog.resume.scratch import Scratch
-from eventlog.resume.tape import read_tape
+from eventlog.resume.taping import read_tape
 from eventlog.resume.verdict import EVENT_OF, Verdict, judge
 from eventlog.writer import instead
 

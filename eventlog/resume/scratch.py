@@ -36,7 +36,7 @@ class Scratch:
         """Yield what was captured of the execution at ``path``."""
         self.writer.pipeline.flush(timeout_s=10.0)
         branch = self.reader.branch_id(self.home.run, MAIN_BRANCH)
-        return (e for e in self.reader.stored(branch) if e.path == path or e.path.startswith(path + "/"))
+        return self.reader.stored(branch, below=path)
 
     def close(self) -> None:
         """Capture no more; nothing is left."""

@@ -66,7 +66,7 @@ def _kept(player: TapePlayer, path: str, context: Any) -> Any:
     if not _same_text(player, finished.started.get("context"), context):
         return None
     if task_changed(player, path, finished.seq):
-        player.changed(path)
+        player.changed(above(path), path)
         return None
     return player.revived(finished.ended.get("output"))
 

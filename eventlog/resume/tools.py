@@ -10,8 +10,8 @@ from eventlog.capture.playing import Served
 from eventlog.logger import Logger
 from eventlog.references import read_fact
 from eventlog.resume.divergence import ToolInFlightError
+from eventlog.resume.exchanges import Answer, Exchange, OpenTool, pick
 from eventlog.resume.revive import UnrevivableError
-from eventlog.resume.tape import Exchange, OpenTool, pick
 from eventlog.resume.usage import account
 
 if TYPE_CHECKING:
@@ -70,8 +70,6 @@ def _is_use(player: TapePlayer, exchange: Exchange, name: str, lane: str, given:
 
 def _served(player: TapePlayer, exchange: Exchange) -> Served | None:
     """Return the recorded result or error; ``None`` when it cannot be made again."""
-    from eventlog.resume.player import Answer  # noqa: PLC0415 - they know each other
-
     if exchange.failed:
         return player.error_of(exchange)
     box = exchange.fields.get("result")
@@ -89,8 +87,6 @@ def _served(player: TapePlayer, exchange: Exchange) -> Served | None:
 
 def _cached(player: TapePlayer, lane: str) -> Served | None:
     """Return what CrewAI took from its cache of tool results: it ended without an exchange."""
-    from eventlog.resume.player import Answer  # noqa: PLC0415
-
     with player.lock:
         ends = player.tape.tool_ends.get(lane) or []
         end = next((e for e in ends if e.get("from_cache")), None)
@@ -106,8 +102,6 @@ def _cached(player: TapePlayer, lane: str) -> Served | None:
 
 def _doubtful(player: TapePlayer, use: OpenTool, reason: str) -> Served | None:
     """Do what the policy says about a tool that may have run already."""
-    from eventlog.resume.player import Answer  # noqa: PLC0415
-
     player.tape.started.pop(use.path, None)  # once: a second attempt of CrewAI's is not in doubt
     policy = player.policy.on_tool
     log.warning("tool_in_doubt", tool=use.tool, path=use.path, reason=reason)
@@ -128,8 +122,6 @@ def _doubtful(player: TapePlayer, use: OpenTool, reason: str) -> Served | None:
 
 def _ask(player: TapePlayer, use: OpenTool, reason: str) -> Served | None:
     """Let the person at the terminal decide."""
-    from eventlog.resume.player import Answer  # noqa: PLC0415
-
     if not (sys.stdin and sys.stdin.isatty()):
         player.stop(ToolInFlightError(use.tool, use.path, f"{reason}, and there is no terminal to ask at"))
     sys.stderr.write(f"Tool {use.tool} with {use.args}: {reason}.\n")

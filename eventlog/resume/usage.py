@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any
 from crewai.llms.base_llm import BaseLLM
 
 from eventlog.capture.keys import stable_key
+from eventlog.read import SEQ_MAX
 from eventlog.references import kind_of
+from eventlog.resume.exchanges import Exchange
 from eventlog.resume.models import count_tokens, usage_of
 
 if TYPE_CHECKING:
     from eventlog.resume.player import TapePlayer
 
 
-def account(player: TapePlayer, path: str, entity: Any, *, before: int | None = None, agent: Any = None) -> int:
-    """Count the recorded model calls in a scope and below as made, and return how many they are.
+def account(player: TapePlayer, path: str, entity: Any, *, before: int = SEQ_MAX, agent: Any = None) -> list[Exchange]:
+    """Count the recorded model calls in a scope and below, up to a seq, as made, and return them.
 
     They are added to the model of the agent that asked, by its key or role; else to that of ``agent``.
     """
     with player.lock:
-        calls = [e for e in player.tape.below(path, player.tape.llm) if not e.is_served]
-        calls = [e for e in calls if before is None or e.seq < before]
+        calls = [e for e in player.tape.below(path, player.tape.llm) if not e.is_served and e.seq < before]
         for exchange in calls:
             exchange.is_served = True
         counted = [e for e in calls if not e.failed]
@@ -37,7 +38,7 @@ def account(player: TapePlayer, path: str, entity: Any, *, before: int | None = 
         llm = models.get(key) or models.get(str(role).strip(), nobodys if exchange.completed else fallback)
         if isinstance(llm, BaseLLM):
             count_tokens(llm, usage_of(exchange))
-    return len(counted)
+    return counted
 
 
 def _model_of_memory(agent: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from eventlog.read import Reader, decode_payload
-from eventlog.record import OWN_PREFIX, StoredEvent
+from eventlog.record import EXECUTION_RESULT, OWN_PREFIX, StoredEvent
 from eventlog.replay.path import split_task_place
 from eventlog.resume.closed import ClosedPlayer
 from eventlog.resume.compare import Scope, Side, compare, omitted_types, settled
@@ -17,7 +17,6 @@ from eventlog.resume.models import recorded_request
 from eventlog.resume.recorded import Recorded
 from eventlog.values import resolve
 
-RESULT = "eventlog.execution_result"
 EVENT_OF = {"llm": "llm_call_started", "tool": "tool_usage_started"}
 
 
@@ -55,14 +54,16 @@ def _of_output(recorded: Recorded, now: list[StoredEvent], reader: Reader, event
     """Return whether the kickoff returned what it had returned."""
     path = recorded.tape.path
     found = recorded.tape.result[1] if recorded.tape.result is not None else {}
-    new: dict[str, Any] = next((decode_payload(e.payload) for e in now if e.type == RESULT and e.path == path), {})
+    new: dict[str, Any] = next(
+        (decode_payload(e.payload) for e in now if e.type == EXECUTION_RESULT and e.path == path), {}
+    )
     then = settled(resolve(found.get("result"), recorded.reader.content))
     actual = settled(resolve(new.get("result"), reader.content))
     difference = first_difference(then, actual)
     if difference is None:
         return Verdict(events=events)
     at, expected, came = difference
-    return Verdict(diverged_at=f"{path} {RESULT}", at=at, expected=expected, actual=came, events=events)
+    return Verdict(diverged_at=f"{path} {EXECUTION_RESULT}", at=at, expected=expected, actual=came, events=events)
 
 
 def _of_question(recorded: Recorded, sides: tuple[Side, Side], player: ClosedPlayer, found: Divergence) -> Verdict:
