@@ -17,6 +17,9 @@ if TYPE_CHECKING:
         BranchNameError,
         BranchNotFoundError,
         CaptureError,
+        ChainKeyError,
+        CipherKeyError,
+        CompactedError,
         CursorNotFoundError,
         EditError,
         EventFormatError,
@@ -54,7 +57,7 @@ _HOMES = {
     "capture.tools": "idempotency_key",
     "errors": (
         "AmbiguousCursorError AppendError BranchExistsError BranchNameError BranchNotFoundError CaptureError"
-        " CursorNotFoundError EditError EventFormatError"
+        " ChainKeyError CipherKeyError CompactedError CursorNotFoundError EditError EventFormatError"
         " EventLogError ExecutionNotFoundError FormatTooNewError LeaseLostError LogClosedError LogDamagedError"
         " LogNotFoundError LogOpenError"
         " LogUnwritableError NotAnEventLogError NotFoundError RunBusyError RunNotFoundError"
@@ -82,6 +85,9 @@ __all__ = [  # sorted by name; tested against what can be imported
     "BranchNameError",
     "BranchNotFoundError",
     "CaptureError",
+    "ChainKeyError",
+    "CipherKeyError",
+    "CompactedError",
     "CursorNotFoundError",
     "DivergedError",
     "Divergence",

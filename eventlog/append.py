@@ -1,11 +1,4 @@
-"""Write events: one transaction, all or nothing, in order. The only module that inserts events.
-
-A row's digest chains to the row before it on the branch::
-
-    digest = H(previous digest, seq, event id, type, time, links, task, agent, path, flags, payload)
-
-The payload names its contents by hash, so the chain covers them too.
-"""
+"""Write events: one transaction, all or nothing, in order. The only module that inserts events."""
 
 from __future__ import annotations
 
@@ -13,12 +6,12 @@ import itertools
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
 from eventlog.branching import find_branch, last_event, make_branch, override_execution
+from eventlog.chain import Chain
 from eventlog.contents import Cache
 from eventlog.errors import AppendError, BranchExistsError, BranchNotFoundError, SequenceConflictError
 from eventlog.lease import Lease, Leases
@@ -26,7 +19,6 @@ from eventlog.owner import this_process
 from eventlog.record import MAIN_BRANCH, NewEvent, join_path
 from eventlog.storage import transaction
 
-DIGEST_BYTES = 20
 NAMES_MAX, PATHS_MAX, LINKS_MAX = 20_000, 20_000, 20_000
 
 _INSERT_EVENT = (
@@ -45,8 +37,6 @@ _OPEN_EXECUTION = (
     " ON CONFLICT (branch, path) DO UPDATE SET status = 'running', ended_seq = NULL"
 )
 _CLOSE_EXECUTION = "UPDATE executions SET status = ?, ended_seq = ? WHERE branch = ? AND path = ?"
-
-_pack = msgspec.msgpack.encode
 
 
 def stored_id(event_id: str | None) -> Any:
@@ -72,9 +62,10 @@ def shown_id(stored: Any) -> Any:
 class Appender:
     """Appends through one connection; the caller lets one thread at a time in."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, chain: Chain = Chain()) -> None:  # noqa: B008 - immutable
         """``db`` comes from ``storage.open_writer`` and belongs to this object from now on."""
         self.db = db
+        self.chain = chain
         self.owner = msgspec.json.encode(this_process()).decode()
         self.leases = Leases(db, self.owner)
         self._version = -1
@@ -189,7 +180,7 @@ class Appender:
         )
         facts = (event_id, event.type, event.at_ns, *links, event.emission_sequence, event.task, event.agent)
         path, flags = self._path_id(event.path), event.flags
-        digest = chain_digest(self._digest(branch), seq, facts, join_path(event.path), flags, event.payload)
+        digest = self.chain.digest(self._digest(branch), seq, facts, join_path(event.path), flags, event.payload)
         return (
             seq, branch, run, event_id, self._name_id("type", event.type, event.type_class), event.at_ns,
             *links, event.emission_sequence,
@@ -370,8 +361,3 @@ class Appender:
                 " DO UPDATE SET version = excluded.version, state = excluded.state WHERE excluded.state <> ''",
                 row,
             )
-
-
-def chain_digest(previous: bytes, seq: int, facts: tuple[Any, ...], path: str, flags: int, payload: bytes) -> bytes:
-    """Return the digest of an event after ``previous``; ``facts`` as they are stored, names instead of their rows."""
-    return blake2b(previous + _pack((seq, facts, path, flags)) + payload, digest_size=DIGEST_BYTES).digest()

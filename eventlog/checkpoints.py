@@ -52,10 +52,13 @@ TABLES = (
 
 
 def _lineage(branch: str, seq: str) -> str:
-    """Return the table ``up`` of a branch and its ancestors, each with the seqs that belong to the lineage."""
+    """Return the table ``up`` of a branch and its ancestors, each with the seqs that belong to the lineage.
+
+    What compaction retained below a base belongs to it like all the rest.
+    """
     return f"""up (owner, low, high) AS (
-    SELECT id, max(coalesce(fork_seq, 0), base_seq), {seq} FROM branches WHERE id = {branch}
-    UNION ALL SELECT above.id, max(coalesce(above.fork_seq, 0), above.base_seq), min(up.high, child.fork_seq)
+    SELECT id, coalesce(fork_seq, 0), {seq} FROM branches WHERE id = {branch}
+    UNION ALL SELECT above.id, coalesce(above.fork_seq, 0), min(up.high, child.fork_seq)
     FROM up JOIN branches AS child ON child.id = up.owner JOIN branches AS above ON above.id = child.parent)"""
 
 
@@ -254,8 +257,8 @@ BEGIN
 END""",
 )
 
-STATEMENTS = (NAMES, *TABLES, CONTENTS, PLACES, TASKS, CREWS, FLOWS, DOCUMENTS, VIEW, *TRIGGERS)
-"""What a new file gets for the view."""
+VIEWS = (CONTENTS, PLACES, TASKS, CREWS, FLOWS, DOCUMENTS, VIEW)
+"""In the order in which they build on each other."""
 
 AT_CURSOR = "SELECT json_set(document, '$.trigger', 'manual') FROM checkpoint_documents WHERE branch = ? AND seq = ?"
 """The document of any cursor: branch and seq."""

@@ -8,6 +8,8 @@
     │   ├── NotAnEventLogError      another program's file, or one changed by hand
     │   ├── LogDamagedError         SQLite or the log's own rules say it is broken
     │   ├── FormatTooNewError       written by a newer version
+    │   ├── ChainKeyError           its chain of digests needs another key (EVENTLOG_KEY)
+    │   ├── CipherKeyError          it is encrypted, and the key is missing or wrong
     │   └── LogUnwritableError      read-only place or full disk
     ├── LogClosedError          used after close()
     ├── RunBusyError            another process is working on the branch of the run
@@ -22,6 +24,7 @@
     │   ├── BranchNotFoundError
     │   ├── CursorNotFoundError
     │   └── ExecutionNotFoundError
+    ├── CompactedError          what was asked for lies before the base of its branch
     ├── AmbiguousCursorError    several events match
     ├── EventFormatError        a stored or imported event cannot be read
     └── CaptureError            the tap could not be placed on CrewAI's bus
@@ -78,6 +81,18 @@ class FormatTooNewError(LogOpenError):
     """The file was written by a newer format than this version knows."""
 
     hint = "upgrade: pip install -U crewai-eventlog; the file was left untouched"
+
+
+class ChainKeyError(LogOpenError):
+    """The chain of digests was made with a key, and this process has another one or none."""
+
+    hint = "set EVENTLOG_KEY to the key the log was made with; export and import move a log to another key"
+
+
+class CipherKeyError(LogOpenError):
+    """The log is encrypted, and the key is missing or wrong."""
+
+    hint = "give the key it was made with: EVENTLOG_CIPHER_KEY or eventlog.open(..., key=...)"
 
 
 class LogUnwritableError(LogOpenError):
@@ -231,6 +246,22 @@ class ExecutionNotFoundError(NotFoundError):
     def __str__(self) -> str:
         """Say what was looked for, and where."""
         return f"no execution {self.name!r} with these inputs in run {self.run!r}"
+
+
+class CompactedError(EventLogError):
+    """The events asked for were dropped by compaction: the branch begins at its base."""
+
+    hint = "choose a later cursor; earlier events are in the archive, if compaction was given one"
+
+    def __init__(self, run: str, branch: str, oldest: int, what: str = "") -> None:
+        """Keep the facts a handler needs; ``args`` holds them so pickling works."""
+        super().__init__(run, branch, oldest, what)
+        self.run, self.branch, self.oldest, self.what = run, branch, oldest, what
+
+    def __str__(self) -> str:
+        """Say what is gone, then where replaying can begin."""
+        what = self.what or "its earlier events"
+        return f"{_place(self.run, self.branch)} was compacted, {what} are gone; the oldest cursor is {self.oldest}"
 
 
 class AmbiguousCursorError(EventLogError):

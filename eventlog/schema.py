@@ -7,8 +7,10 @@
       │         ├─n executions               (index of kickoffs, derived from events)
       │         └─n snapshots                (stored states; delete them all and no answer changes)
       └ run 0, branch 0: events of no run
+    branches 1─1 bases ─n retained            (what compaction kept of the events at or below a branch's base)
     contents                                  (large values, by hash; see contents.py)
     checkpoint_marks                          (rows of the view checkpoints; see checkpoints.py)
+    tombstones                                (rows from which a secret was taken: they differ from their digest)
     meta                                      (format facts; last_seq: no event at or below it is ever made again)
 
 ``seq`` is ``max(meta.last_seq, max(events.seq)) + 1``, taken inside the writing transaction:
@@ -20,17 +22,18 @@ from __future__ import annotations
 
 import sqlite3
 from functools import cache
+from hashlib import blake2b
 from typing import Any
 
 from eventlog import checkpoints
 from eventlog.views import EVENT_JSON
 
-FORMAT = 1
+FORMAT = 2
 """``PRAGMA user_version`` of files this version writes."""
 APPLICATION_ID = 0x45564C47
 """``PRAGMA application_id``: "EVLG"."""
 
-_TABLES = (
+_TABLES_1 = (
     """CREATE TABLE meta (
   key TEXT PRIMARY KEY,
   value ANY
@@ -124,11 +127,44 @@ _TABLES = (
 ) STRICT""",
 )
 
+_TABLES_2 = (
+    """CREATE TABLE bases (
+  branch INTEGER PRIMARY KEY REFERENCES branches (id),
+  seq INTEGER NOT NULL,       -- the cut: branches.base_seq
+  digest BLOB NOT NULL,       -- of the event at the cut: what follows chains to it
+  state TEXT NOT NULL,        -- the state at the cut, whatever the fold's version was
+  projections TEXT NOT NULL,  -- {name: {version, state}} of the user's
+  spent TEXT NOT NULL,        -- model calls whose events are gone, for the sums of tokens
+  keeps_tape INTEGER NOT NULL,
+  events INTEGER NOT NULL,    -- of the lineage that are not here any more
+  created_ns INTEGER NOT NULL,
+  proof BLOB NOT NULL         -- of this row and of what is retained below it
+) STRICT""",
+    """CREATE TABLE retained (
+  branch INTEGER NOT NULL REFERENCES branches (id),  -- whose base needs it
+  seq INTEGER NOT NULL,      -- an event at or below the base, on the branch or an ancestor
+  previous BLOB NOT NULL,    -- the digest it chains to: the event before it may be gone
+  PRIMARY KEY (branch, seq)
+) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX retained_by_seq ON retained (seq)",
+    """CREATE TABLE tombstones (
+  what TEXT NOT NULL,        -- event | content
+  id ANY NOT NULL,           -- seq | hash
+  at_ns INTEGER NOT NULL,
+  proof BLOB NOT NULL,       -- of the row as it is now
+  PRIMARY KEY (what, id)
+) STRICT, WITHOUT ROWID""",
+)
+
+_GUARD = "(SELECT value FROM meta WHERE key = 'compacting') IS NOT 1"
+"""Set inside the transactions of compaction and of forgetting, never committed."""
+
 _TRIGGERS = (
-    """CREATE TRIGGER events_never_change BEFORE UPDATE ON events
+    f"""CREATE TRIGGER events_never_change BEFORE UPDATE ON events
+WHEN {_GUARD}
 BEGIN SELECT RAISE(ABORT, 'events are append-only'); END""",
-    """CREATE TRIGGER events_never_vanish BEFORE DELETE ON events
-WHEN (SELECT value FROM meta WHERE key = 'compacting') IS NOT 1
+    f"""CREATE TRIGGER events_never_vanish BEFORE DELETE ON events
+WHEN {_GUARD}
 BEGIN SELECT RAISE(ABORT, 'events are append-only; use eventlog compact'); END""",
     """CREATE TRIGGER events_seq_is_never_reused AFTER DELETE ON events
 BEGIN UPDATE meta SET value = max(value, OLD.seq) WHERE key = 'last_seq'; END""",
@@ -136,19 +172,25 @@ BEGIN UPDATE meta SET value = max(value, OLD.seq) WHERE key = 'last_seq'; END"""
 WHEN EXISTS (SELECT 1 FROM events WHERE seq = NEW.seq)
   OR EXISTS (SELECT 1 FROM events WHERE run = NEW.run AND event_id = NEW.event_id)
 BEGIN SELECT RAISE(ABORT, 'event exists'); END""",
-    """CREATE TRIGGER contents_never_change BEFORE UPDATE ON contents
+    f"""CREATE TRIGGER contents_never_change BEFORE UPDATE ON contents
+WHEN {_GUARD}
 BEGIN SELECT RAISE(ABORT, 'contents are immutable'); END""",
+    f"""CREATE TRIGGER contents_never_vanish BEFORE DELETE ON contents
+WHEN {_GUARD}
+BEGIN SELECT RAISE(ABORT, 'contents are immutable; use eventlog compact'); END""",
 )
 
-STATEMENTS = (
-    *_TABLES,
-    *_TRIGGERS,
-    EVENT_JSON,
-    *checkpoints.STATEMENTS,
+_FIRST_ROWS = (
+    checkpoints.NAMES,
     "INSERT INTO meta VALUES ('last_seq', 0), ('compacting', 0), ('salt', hex(randomblob(16)))",
     "INSERT INTO runs (id, name, created_ns, attribution) VALUES (0, '', 0, 'named')",
     "INSERT INTO branches (id, run, name, created_ns) VALUES (0, 0, 'main', 0)",
 )
+_VIEWS = (EVENT_JSON, *checkpoints.VIEWS)
+
+STATEMENTS = (
+    *_TABLES_1, *checkpoints.TABLES, *_FIRST_ROWS, *_TABLES_2, *_VIEWS, *_TRIGGERS, *checkpoints.TRIGGERS
+)  # fmt: skip
 """Everything a new file gets."""
 
 
@@ -164,12 +206,31 @@ def migrate(connection: sqlite3.Connection) -> None:
 
     @migrations(name="1_first_format")
     def _first_format(db: Any) -> None:
-        for statement in STATEMENTS:
+        for statement in (*_TABLES_1, *checkpoints.TABLES, *_FIRST_ROWS):
             db.conn.execute(statement)
+
+    @migrations(name="2_compaction")
+    def _compaction(db: Any) -> None:
+        for statement in _TABLES_2:
+            db.conn.execute(statement)
+        _renew_views_and_triggers(db.conn)
 
     migrations.apply(Database(connection, execute_plugins=False))
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+
+def _renew_views_and_triggers(db: sqlite3.Connection) -> None:
+    """Make the views and triggers of this version; they hold no data."""
+    rows = db.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchall()
+    for kind, name in sorted(rows):  # triggers first: some belong to a view
+        db.execute(f'DROP {kind} "{name}"')
+    for statement in (*_VIEWS, *_TRIGGERS, *checkpoints.TRIGGERS):
+        db.execute(statement)
+
+
+FORMER_OBJECTS = {1: "e16cef35322e25777e13961f6dbdec5c"}
+"""Format → digest of ``stored_objects`` of its files: an older file is ours, too, if it is exactly this."""
 
 
 @cache
@@ -192,3 +253,19 @@ def stored_objects(connection: sqlite3.Connection) -> dict[str, str]:
         " AND NOT (tbl_name = '_sqlite_migrations' AND type IN ('table', 'index'))"
     )
     return dict(rows)
+
+
+def objects_digest(objects: dict[str, str]) -> str:
+    """Return what tells the objects of one format from those of another."""
+    text = "\n".join(f"{name}\t{sql}" for name, sql in sorted(objects.items()))
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def stand_ins(connection: sqlite3.Connection) -> None:
+    """Give a reading connection on an older file the tables it has not, empty; the file stays as it is."""
+    connection.execute("PRAGMA temp_store = MEMORY")
+    for statement in _TABLES_2:
+        if statement.startswith("CREATE TABLE"):
+            connection.execute(
+                statement.replace("CREATE TABLE", "CREATE TEMP TABLE").replace(" REFERENCES branches (id)", "")
+            )

@@ -15,7 +15,16 @@ from urllib.parse import quote
 
 from eventlog import errors
 from eventlog.logger import Logger
-from eventlog.schema import APPLICATION_ID, FORMAT, expected_objects, migrate, stored_objects
+from eventlog.schema import (
+    APPLICATION_ID,
+    FORMAT,
+    FORMER_OBJECTS,
+    expected_objects,
+    migrate,
+    objects_digest,
+    stand_ins,
+    stored_objects,
+)
 
 BUSY_S = 5.0
 """How long a statement waits for another process's lock."""
@@ -51,10 +60,11 @@ def open_writer(path: Path, synchronous: Synchronous = "NORMAL") -> sqlite3.Conn
         is_new = _create_private(path)
         db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            if _identify(db, path) == 0:
+            version = _identify(db, path)
+            if version == 0:
                 _shape(db)
             else:
-                _require_our_objects(db, path, strict=True)  # before the first setting that may write
+                _require_our_objects(db, path, version, strict=True)  # before the first setting that may write
             _prepare_writer(db, synchronous)
             _bring_up_to_date(db, path)
         except BaseException:
@@ -80,9 +90,12 @@ def open_reader(path: Path) -> sqlite3.Connection:
         db = _connect_read_only(path)
         try:
             _guard_schema(db)
-            if _identify(db, path) == 0:
+            version = _identify(db, path)
+            if version == 0:
                 raise errors.NotAnEventLogError(str(path), "the file is empty")
-            _require_our_objects(db, path, strict=False)
+            _require_our_objects(db, path, version, strict=False)
+            if version < FORMAT:
+                stand_ins(db)
         except BaseException:
             db.close()
             raise
@@ -250,12 +263,17 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
         with transaction(db):
             if _identify(db, path) < FORMAT:  # another process may have been quicker
                 migrate(db)
-    _require_our_objects(db, path, strict=True)
+    _require_our_objects(db, path, FORMAT, strict=True)
 
 
-def _require_our_objects(db: sqlite3.Connection, path: Path, *, strict: bool) -> None:
+def _require_our_objects(db: sqlite3.Connection, path: Path, version: int, *, strict: bool) -> None:
     """Refuse a file whose tables, triggers or views are not ours; readers tolerate additional ones."""
-    found, expected = stored_objects(db), expected_objects()
+    found = stored_objects(db)
+    if version in FORMER_OBJECTS:
+        if objects_digest(found) != FORMER_OBJECTS[version]:
+            raise errors.NotAnEventLogError(str(path), f"its tables are not those of format {version}")
+        return
+    expected = expected_objects()
     wrong = sorted(n for n in expected if found.get(n) != expected[n])
     if strict:
         wrong += sorted(set(found) - set(expected))

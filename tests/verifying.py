@@ -8,7 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from eventlog.append import chain_digest, shown_id, stored_id
+from eventlog.append import shown_id, stored_id
+from eventlog.chain import Chain
 
 PATHS = (
     "WITH RECURSIVE full (id, path) AS (SELECT 0, '' UNION ALL"
@@ -66,7 +67,7 @@ def _broken_links(path: Path, rows: list[Any]) -> Iterator[str]:
     forks = {row[0]: row[1:] for row in query(path, "SELECT id, parent, fork_seq FROM branches")}
     for seq, branch, event_id, kind, at_ns, *links, emission, task, agent, place, flags, payload, digest in rows:
         facts = (event_id, names[kind][0], at_ns, *links, emission, names.get(task), names.get(agent))
-        own = chain_digest(_before(heads, forks, branch, seq), seq, facts, paths[place], flags, payload.encode())
+        own = Chain().digest(_before(heads, forks, branch, seq), seq, facts, paths[place], flags, payload.encode())
         if own != digest:
             yield f"seq {seq}: its digest is not that of its content after its predecessor"
         heads.setdefault(branch, {})[seq] = digest
