@@ -101,6 +101,7 @@ class Writer:
         self.encoder = Encoder(options.redaction.redactor())
         self.pipeline = Pipeline(lambda: open_writer(path, synchronous), options.durability, options.batch_ms)
         self.pipeline.on_lost = self.encoder.index.clear
+        self.pipeline.on_collected = self.encoder.index.clear
         self.snapshots = Snapshotter(lambda: Reader(path), self._store_snapshot, options.snapshot_on)
         self._recorder: Recorder | None = None
         self._homes: dict[tuple[str, str], tuple[Home, int]] = {}
