@@ -300,6 +300,7 @@ class Log:
             max_checkpoints=max_checkpoints, runs=runs, older_than_ns=int(seconds * 1e9), keeps_tape=keep_tape,
             archive=None if archive is None else Path(archive), dry_run=dry_run,
         )  # fmt: skip
+        self.writer.snapshots.catch_up()  # checkpoints that are due count
         return compact(self.writer.pipeline, self.reader, wish, progress)
 
     # -- executing again --------------------------------------------------------------------------

@@ -237,7 +237,7 @@ class Reader:
                 return
             parent, fork_seq, base = rows[0]
             yield current, fork_seq or 0, high, base
-            current, high = parent, min(high, fork_seq or 0)
+            current, high = parent if fork_seq else None, min(high, fork_seq or 0)
 
     def _compacted(self, branch: int, oldest: int, kind: type[errors.CompactedError] = errors.CompactedError) -> Any:
         """Return the error that says where replaying a branch can begin."""
