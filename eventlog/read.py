@@ -350,6 +350,10 @@ class Reader:
                 return
             after = rows[-1][0]
 
+    def at(self, seq: int) -> StoredEvent | None:
+        """Return the event at a seq, also one that compaction retained."""
+        return next(self._pages("seq > ? AND seq <= ?", (), seq - 1, seq, ()), None)
+
     def events(
         self,
         branch: int | None,
