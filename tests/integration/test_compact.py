@@ -151,7 +151,7 @@ def test_a_dry_run_changes_nothing(file: Path) -> None:
 
 
 def test_space_returns_to_the_disk(tmp_path: Path) -> None:
-    """Large texts that only compacted events mention are collected (the one at the cut stays), the file shrinks, the WAL is empty."""
+    """Large texts that only compacted events mention are collected: all but the one at the cut."""
     with eventlog.open(tmp_path / "log.db") as log:
         for number in range(200):
             log.append("page.read", {"text": f"{number} " * 4_000}, run="r")
