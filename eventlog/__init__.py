@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         CompactedError,
         CursorNotFoundError,
         EditError,
+        EncryptedLogError,
         EventFormatError,
         EventLogError,
         ExecutionNotFoundError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         LogOpenError,
         LogUnwritableError,
         NotAnEventLogError,
+        NotEncryptedError,
         NotFoundError,
         RunBusyError,
         RunNotFoundError,
@@ -57,10 +59,10 @@ _HOMES = {
     "capture.tools": "idempotency_key",
     "errors": (
         "AmbiguousCursorError AppendError BranchExistsError BranchNameError BranchNotFoundError CaptureError"
-        " ChainKeyError CipherKeyError CompactedError CursorNotFoundError EditError EventFormatError"
+        " ChainKeyError CipherKeyError CompactedError CursorNotFoundError EditError EncryptedLogError EventFormatError"
         " EventLogError ExecutionNotFoundError FormatTooNewError LeaseLostError LogClosedError LogDamagedError"
         " LogNotFoundError LogOpenError"
-        " LogUnwritableError NotAnEventLogError NotFoundError RunBusyError RunNotFoundError"
+        " LogUnwritableError NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
         " SequenceConflictError"
     ),
     "listener": "EventLogListener",
@@ -92,6 +94,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "DivergedError",
     "Divergence",
     "EditError",
+    "EncryptedLogError",
     "Event",
     "EventFormatError",
     "EventLogError",
@@ -108,6 +111,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "LogOpenError",
     "LogUnwritableError",
     "NotAnEventLogError",
+    "NotEncryptedError",
     "NotFoundError",
     "Options",
     "Projection",

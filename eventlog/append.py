@@ -16,7 +16,8 @@ from eventlog.contents import Cache
 from eventlog.errors import AppendError, BranchExistsError, BranchNotFoundError, SequenceConflictError
 from eventlog.lease import Lease, Leases
 from eventlog.owner import this_process
-from eventlog.record import MAIN_BRANCH, NewEvent, join_path
+from eventlog.record import MAIN_BRANCH, NewEvent, NewExecution, join_path
+from eventlog.seal import CONTENT, EVENT, EXECUTION, NAME, PATH, SNAPSHOT, seal_of
 from eventlog.storage import transaction
 
 NAMES_MAX, PATHS_MAX, LINKS_MAX = 20_000, 20_000, 20_000
@@ -59,6 +60,11 @@ def shown_id(stored: Any) -> Any:
     return stored
 
 
+def _texts_of(new: NewExecution) -> dict[str, str]:
+    """Return what of the index of kickoffs tells something about prompts."""
+    return {"name": new.name, "key": new.key, "inputs": new.inputs_hash}
+
+
 class Appender:
     """Appends through one connection; the caller lets one thread at a time in."""
 
@@ -66,11 +72,13 @@ class Appender:
         """``db`` comes from ``storage.open_writer`` and belongs to this object from now on."""
         self.db = db
         self.chain = chain
+        self.seal = seal_of(db)
         self.owner = msgspec.json.encode(this_process()).decode()
         self.leases = Leases(db, self.owner)
         self._version = -1
         self._names: Cache[tuple[str, str, str], int] = Cache(NAMES_MAX)
         self._paths: Cache[tuple[str, ...], int] = Cache(PATHS_MAX)
+        self._sealed: Cache[tuple[str, str], str] = Cache(PATHS_MAX)
         self._links: Cache[tuple[int, str], int] = Cache(LINKS_MAX)
         self._branches: Cache[tuple[str, str], tuple[int, int]] = Cache(NAMES_MAX)
         self._last_seq = self._seen_seq = 0
@@ -153,7 +161,8 @@ class Appender:
     def _insert_at(self, run: int, branch: int, event: NewEvent) -> int:
         """Store one event on a branch, whatever branch it names."""
         for content in event.contents:
-            self.db.execute(_INSERT_CONTENT, (content.hash, content.kind, content.parent, content.text, content.body))
+            body = self.seal.seal_text(content.body, CONTENT, content.hash)
+            self.db.execute(_INSERT_CONTENT, (content.hash, content.kind, content.parent, content.text, body))
         seq = self._last_seq + 1
         row = self._row(seq, run, branch, event)
         try:
@@ -178,16 +187,32 @@ class Appender:
                 event.started_event_id,
             )
         )
-        facts = (event_id, event.type, event.at_ns, *links, event.emission_sequence, event.task, event.agent)
-        path, flags = self._path_id(event.path), event.flags
-        digest = self.chain.digest(self._digest(branch), seq, facts, join_path(event.path), flags, event.payload)
+        task, agent, labels = event.task, event.agent, event.path
+        if self.seal:
+            task, agent = self._stored_name(task), self._stored_name(agent)
+            labels = tuple(self._stored(label, PATH) for label in labels)
+        facts = (event_id, event.type, event.at_ns, *links, event.emission_sequence, task, agent)
+        path, flags, payload = self._path_id(event.path), event.flags, self.seal.seal(event.payload, EVENT, seq)
+        digest = self.chain.digest(self._digest(branch), seq, facts, join_path(labels), flags, payload)
         return (
             seq, branch, run, event_id, self._name_id("type", event.type, event.type_class), event.at_ns,
             *links, event.emission_sequence,
-            self._name_id("task", *event.task) if event.task else None,
-            self._name_id("agent", *event.agent) if event.agent else None,
-            path, flags, event.payload.decode(), digest,
+            self._name_id("task", *task) if task else None,
+            self._name_id("agent", *agent) if agent else None,
+            path, flags, payload.decode(), digest,
         )  # fmt: skip
+
+    def _stored_name(self, name: tuple[str, str] | None) -> tuple[str, str] | None:
+        """Return a task or agent as its row has it: the id in clear, the name or role sealed."""
+        return None if name is None else (name[0], self._stored(name[1] or "", NAME))
+
+    def _stored(self, text: str, place: str) -> str:
+        """Return a name or label as its row has it."""
+        known = self._sealed.get((text, place))
+        if known is None:
+            known = self.seal.seal_name(text, place)
+            self._sealed.put((text, place), known)
+        return known
 
     def _link(self, run: int, event_id: str | None) -> Any:
         """Return the seq of a recent event, or the id itself."""
@@ -228,7 +253,7 @@ class Appender:
             return 0
         found = self._paths.get(path)
         if found is None:
-            key = (self._path_id(path[:-1]), path[-1])
+            key = (self._path_id(path[:-1]), self._stored(path[-1], PATH))
             self.db.execute("INSERT INTO paths (parent, label) VALUES (?, ?) ON CONFLICT DO NOTHING", key)
             found = int(self.db.execute("SELECT id FROM paths WHERE parent = ? AND label = ?", key).fetchone()[0])
             self._paths.put(path, found)
@@ -238,7 +263,8 @@ class Appender:
         """Keep the index of kickoffs, and who has the branch open, in step with the events."""
         if (new := event.opens) is not None:
             parent = self._path_id(new.parent) if new.parent else None
-            self.db.execute(_OPEN_EXECUTION, (branch, path, parent, new.kind, new.name, new.key, new.inputs_hash, seq))
+            texts = [self.seal.seal_text(v, EXECUTION, k, seq) for k, v in _texts_of(new).items()]
+            self.db.execute(_OPEN_EXECUTION, (branch, path, parent, new.kind, *texts, seq))
         if event.closes is not None:
             closed, status = event.closes
             place = self._path_id(closed)
@@ -354,6 +380,7 @@ class Appender:
 
     def write_snapshot(self, row: tuple[Any, ...]) -> None:
         """Store a snapshot: branch, seq, kind, projection, version, trigger, created_ns, state."""
+        row = (*row[:-1], self.seal.seal_text(row[-1], SNAPSHOT, row[3], row[1]))
         with transaction(self.db):
             self.db.execute(
                 "INSERT INTO snapshots (branch, seq, kind, projection, version, trigger, created_ns, state)"

@@ -328,7 +328,7 @@ class Encoding:
         """Remember a long text to store, as pieces of recent ones where that is shorter."""
         if "\0" in body:  # SQLite's text functions stop there
             return self.content("json", dump_json(body).decode())
-        name = content_hash("text", body.encode())
+        name = content_hash("text", body.encode(), key=self._index.key)
         pieces = split_text(body, self._index.recent)
         if pieces is not None:
             pieces = [self.long(p) if type(p) is str and len(p) >= TEXT_CHARS_MIN else p for p in pieces]
@@ -349,7 +349,7 @@ class Encoding:
 
     def content(self, kind: str, body: str, parent: str | None = None, text: str | None = None) -> str:
         """Remember a body to store and return its hash."""
-        name = content_hash(kind, body.encode(), parent, text)
+        name = content_hash(kind, body.encode(), parent, text, self._index.key)
         self.contents.append(NewContent(name, kind, body, parent, text))
         return name
 

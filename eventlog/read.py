@@ -18,6 +18,7 @@ from eventlog.append import shown_id
 from eventlog.contents import Cache
 from eventlog.pieces import join_pieces
 from eventlog.record import BranchInfo, Event, ExecutionInfo, StoredEvent
+from eventlog.seal import CONTENT, EVENT, EXECUTION, NAME, PATH, CipherKey, cipher_key
 from eventlog.storage import open_reader, translated
 from eventlog.values import collect_refs, resolve
 
@@ -54,14 +55,16 @@ Segment = tuple[int, int, int]
 class Reader:
     """Reads one log through a connection that cannot write. Safe to use from several threads."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the log.
+    def __init__(self, path: Path, key: CipherKey | None = None) -> None:
+        """Open the log. ``key``: what it is encrypted with; ``None`` means that of the environment.
 
         Raises:
             LogOpenError: it cannot be read as a log.
         """
         self.file = path
-        self._db = open_reader(path)
+        self.key = cipher_key(None, str(path)) if key is None else key
+        self._db = open_reader(path, self.key)
+        self.seal = self._db.seal
         self._closed = False
         self._lock = threading.RLock()
         self._names: Cache[int, tuple[str, str]] = Cache(NAMES_MAX)
@@ -156,6 +159,10 @@ class Reader:
     def _execution(self, row: Any, high: int) -> ExecutionInfo:
         """Return a row of the index as it stands at ``high``."""
         path, parent, kind, name, key, status, inputs, started, ended = row
+        name, key, inputs = (
+            self.seal.unseal_text(text, EXECUTION, field, started)
+            for field, text in (("name", name), ("key", key), ("inputs", inputs))
+        )
         if ended is not None and ended > high:
             status, ended = "running", None
         return ExecutionInfo(
@@ -283,7 +290,7 @@ class Reader:
             triggered_by_event_id=self._link(triggered), started_event_id=self._link(started),
             emission_sequence=emission, task_id=task_id, task_name=task_name or None,
             agent_id=agent_id, agent_role=agent_role or None, path=self.path(path), flags=row[13],
-            payload=row[14].encode(),
+            payload=self.seal.unseal(row[14].encode(), EVENT, seq),
         )  # fmt: skip
 
     def _link(self, link: Any) -> str | None:
@@ -304,8 +311,9 @@ class Reader:
         """Return an interned name and its label."""
         known = self._names.get(row)
         if known is None:
-            rows = self.query("SELECT name, label FROM names WHERE id = ?", (row,))
-            known = tuple(rows[0]) if rows else ("?", "")
+            rows = self.query("SELECT name, label, kind FROM names WHERE id = ?", (row,))
+            name, label, kind = rows[0] if rows else ("?", "", "type")
+            known = (name, label if kind == "type" else self.seal.unseal_text(label, NAME))
             self._names.put(row, known)
         return known
 
@@ -319,7 +327,7 @@ class Reader:
                 rows = self.query("SELECT parent, label FROM paths WHERE id = ?", (current,))
                 if not rows:
                     break
-                labels.append(rows[0][1])
+                labels.append(self.seal.unseal_text(rows[0][1], PATH))
                 current = rows[0][0]
             known = "".join("/" + label for label in reversed(labels))
             self._paths.put(row, known)
@@ -329,7 +337,8 @@ class Reader:
         """Return the row of a logical path; one that no event has when there is none."""
         row = 0
         for label in path.split("/")[1:]:
-            rows = self.query("SELECT id FROM paths WHERE parent = ? AND label = ?", (row, label))
+            stored = self.seal.seal_name(label, PATH)
+            rows = self.query("SELECT id FROM paths WHERE parent = ? AND label = ?", (row, stored))
             if not rows:
                 return _NOWHERE
             row = rows[0][0]
@@ -359,7 +368,8 @@ class Reader:
         for chunk in _chunks(missing):
             marks = ",".join("?" * len(chunk))
             sql = f"SELECT hash, kind, body FROM contents WHERE hash IN ({marks}) AND kind <> 'message'"
-            for name, kind, body in self.query(sql, chunk):
+            for name, kind, stored in self.query(sql, chunk):
+                body = self.seal.unseal_text(stored, CONTENT, name)
                 value = body if kind == "text" else decode_payload(body.encode())
                 self._texts.put(name, join_pieces(value, self.content) if kind == "pieces" else value, len(body))
 
@@ -373,7 +383,7 @@ class Reader:
                 if known is not None:
                     start = known
                     break
-                message = decode_payload(body.encode())
+                message = decode_payload(self.seal.unseal(body.encode(), CONTENT, step))
                 tail.append({**message, "content": {"$content": text}} if text else message)
         if not tail and not start:
             raise KeyError(name)

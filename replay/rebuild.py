@@ -11,6 +11,7 @@ from eventlog.read import SEQ_MAX, Reader
 from eventlog.replay.fold import FOLD_VERSION, begin_fold, fold_events
 from eventlog.replay.projection import Projection, run_projection
 from eventlog.replay.state import RunState
+from eventlog.seal import SNAPSHOT
 from eventlog.values import collect_refs, plain, resolve
 
 STATE_PROJECTION = "run"
@@ -49,7 +50,7 @@ def _nearest(reader: Reader, branch: int, to: int, projection: str, version: int
         last = high
         while rows := reader.query(_NEAREST, (owner, projection, version, low, last)):
             seq, text = rows[0]
-            state = _decoded(seq, text, kind)
+            state = _decoded(seq, reader.seal.unseal_text(text, SNAPSHOT, projection, seq), kind)
             if state is not None:
                 return seq, state
             last = seq - 1
