@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from eventlog.branching import find_branch, last_event, make_branch, override_execution
 from eventlog.chain import Chain
-from eventlog.contents import Cache
+from eventlog.contents import Cache, NewContent
 from eventlog.errors import AppendError, BranchExistsError, BranchNotFoundError, SequenceConflictError
 from eventlog.lease import Lease, Leases
 from eventlog.owner import this_process
@@ -81,6 +81,11 @@ class Appender:
         self._sealed: Cache[tuple[str, str], str] = Cache(PATHS_MAX)
         self._links: Cache[tuple[int, str], int] = Cache(LINKS_MAX)
         self._branches: Cache[tuple[str, str], tuple[int, int]] = Cache(NAMES_MAX)
+        self.on_collected: Callable[[], int] = lambda: 0
+        """Called when contents were collected; forgets which are stored, and returns the epoch that begins."""
+        self._collections: int | None = None
+        self._collected = 0
+        """What was known of contents before this epoch may not hold any more."""
         self._last_seq = self._seen_seq = 0
         self._digests: dict[int, bytes] = {}
 
@@ -140,7 +145,27 @@ class Appender:
             self.leases.verify(self._seen_seq)
             self._last_seq = self.db.execute(_LAST_SEQ).fetchone()[0]
             self._digests.clear()
+            self._notice_collections()
             self._version = version
+
+    def _notice_collections(self) -> None:
+        """Trust no earlier knowledge of contents and names if another process has collected some."""
+        row = self.db.execute("SELECT value FROM meta WHERE key = 'collections'").fetchone()
+        count = row[0] if row else 0
+        if self._collections is not None and count != self._collections:
+            self.forget_collected()
+        self._collections = count
+
+    def begin_collection(self) -> None:
+        """Say in the transaction under way that contents are being collected; no process takes any for stored."""
+        self.db.execute("INSERT INTO meta VALUES ('collections', 1) ON CONFLICT DO UPDATE SET value = value + 1")
+        self.forget_collected()
+
+    def forget_collected(self) -> None:
+        """Take nothing for stored that was before."""
+        self._collected = self.on_collected()
+        self._names.clear()
+        self._paths.clear()
 
     def _is_stored(self, event: NewEvent) -> bool:
         """Whether the run has the event already: its writer was interrupted after the commit, or tries again."""
@@ -161,8 +186,11 @@ class Appender:
     def _insert_at(self, run: int, branch: int, event: NewEvent) -> int:
         """Store one event on a branch, whatever branch it names."""
         for content in event.contents:
-            body = self.seal.seal_text(content.body, CONTENT, content.hash)
-            self.db.execute(_INSERT_CONTENT, (content.hash, content.kind, content.parent, content.text, body))
+            if type(content) is NewContent:
+                self._store(content)
+            elif content.epoch < self._collected:
+                for known in content.bodies():
+                    self._store(known)
         seq = self._last_seq + 1
         row = self._row(seq, run, branch, event)
         try:
@@ -174,6 +202,11 @@ class Appender:
         self._links.put((run, event.event_id), seq)
         self._index(seq, branch, row[13], event)
         return seq
+
+    def _store(self, content: NewContent) -> None:
+        """Store a content unless it is there."""
+        body = self.seal.seal_text(content.body, CONTENT, content.hash)
+        self.db.execute(_INSERT_CONTENT, (content.hash, content.kind, content.parent, content.text, body))
 
     def _row(self, seq: int, run: int, branch: int, event: NewEvent) -> tuple[Any, ...]:
         """Return the columns of an event, digest last."""

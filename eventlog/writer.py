@@ -110,6 +110,7 @@ class Writer:
         )
         self.encoder = self._encoder()
         self.pipeline.on_lost = self.encoder.index.clear
+        self.pipeline.on_collected = self.encoder.index.clear
         self.snapshots = Snapshotter(lambda: Reader(path, key), self._store_snapshot, options.snapshot_on)
         self._recorder: Recorder | None = None
         self._homes: dict[tuple[str, str], tuple[Home, int]] = {}
