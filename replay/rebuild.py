@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from eventlog.errors import EventFormatError
 from eventlog.logger import Logger
 from eventlog.read import SEQ_MAX, Reader
 from eventlog.replay.fold import FOLD_VERSION, begin_fold, fold_events
@@ -50,18 +53,18 @@ def _nearest(reader: Reader, branch: int, to: int, projection: str, version: int
         last = high
         while rows := reader.query(_NEAREST, (owner, projection, version, low, last)):
             seq, text = rows[0]
-            state = _decoded(seq, reader.seal.unseal_text(text, SNAPSHOT, projection, seq), kind)
+            state = _decoded(seq, partial(reader.seal.unseal_text, text, SNAPSHOT, projection, seq), kind)
             if state is not None:
                 return seq, state
             last = seq - 1
     return 0, None
 
 
-def _decoded(seq: int, text: str, kind: Any) -> Any:
+def _decoded(seq: int, unseal: Callable[[], str], kind: Any) -> Any:
     """Return a stored state, or ``None`` for a damaged one: a snapshot is only a shortcut."""
     try:
-        state = msgspec.json.decode(text, type=kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
+        state = msgspec.json.decode(unseal(), type=kind)
+    except (EventFormatError, msgspec.MsgspecError, RecursionError) as error:
         log.warning("snapshot_ignored", seq=seq, error=str(error))
         return None
     if isinstance(state, RunState) and state.cursor != seq:
