@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         CompactionError,
         CursorNotFoundError,
         EditError,
+        EncryptedLogError,
         EventFormatError,
         EventLogError,
         ExecutionNotFoundError,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         LogOpenError,
         LogUnwritableError,
         NotAnEventLogError,
+        NotEncryptedError,
         NotFoundError,
         RunBusyError,
         RunNotFoundError,
@@ -60,10 +62,11 @@ _HOMES = {
     "compaction.report": "CompactionReport",
     "errors": (
         "AmbiguousCursorError AppendError BranchExistsError BranchNameError BranchNotFoundError CaptureError"
-        " ChainKeyError CipherKeyError CompactedError CompactionError CursorNotFoundError EditError EventFormatError"
+        " ChainKeyError CipherKeyError CompactedError CompactionError CursorNotFoundError EditError EncryptedLogError"
+        " EventFormatError"
         " EventLogError ExecutionNotFoundError FormatTooNewError LeaseLostError LogClosedError LogDamagedError"
         " LogNotFoundError LogOpenError"
-        " LogUnwritableError NotAnEventLogError NotFoundError RunBusyError RunNotFoundError"
+        " LogUnwritableError NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
         " SequenceConflictError"
     ),
     "listener": "EventLogListener",
@@ -97,6 +100,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "DivergedError",
     "Divergence",
     "EditError",
+    "EncryptedLogError",
     "Event",
     "EventFormatError",
     "EventLogError",
@@ -113,6 +117,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "LogOpenError",
     "LogUnwritableError",
     "NotAnEventLogError",
+    "NotEncryptedError",
     "NotFoundError",
     "Options",
     "Projection",

@@ -24,7 +24,7 @@ _COLLECTIONS = "SELECT value FROM meta WHERE key = 'collections'"
 def collect(pipeline: Pipeline, reader: Reader, on_page: Callable[[int], None] = lambda _: None) -> int:
     """Delete what nothing refers to; returns how many contents went."""
     candidates = {table: _ids(reader.query, table) for table in ("contents", "paths", "names")}
-    marking = Marking()
+    marking = Marking(reader.seal)
     marking.look(reader.query, on_page)
     garbage = {
         "contents": candidates["contents"] - marking.contents,
