@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         EventFormatError,
         EventLogError,
         ExecutionNotFoundError,
+        ForgetError,
         FormatTooNewError,
         LeaseLostError,
         LogClosedError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         RunNotFoundError,
         SequenceConflictError,
     )
+    from eventlog.forgetting.report import ForgetReport
     from eventlog.listener import EventLogListener
     from eventlog.log import Log, Snapshot
     from eventlog.log import open_log as open  # noqa: A004 - the name users expect: eventlog.open(path)
@@ -61,11 +63,12 @@ _HOMES = {
     "errors": (
         "AmbiguousCursorError AppendError BranchExistsError BranchNameError BranchNotFoundError CaptureError"
         " ChainKeyError CipherKeyError CompactedError CompactionError CursorNotFoundError EditError EventFormatError"
-        " EventLogError ExecutionNotFoundError FormatTooNewError LeaseLostError LogClosedError LogDamagedError"
-        " LogNotFoundError LogOpenError"
+        " EventLogError ExecutionNotFoundError ForgetError FormatTooNewError LeaseLostError LogClosedError"
+        " LogDamagedError LogNotFoundError LogOpenError"
         " LogUnwritableError NotAnEventLogError NotFoundError RunBusyError RunNotFoundError"
         " SequenceConflictError"
     ),
+    "forgetting.report": "ForgetReport",
     "listener": "EventLogListener",
     "log": "Log Snapshot open",
     "provider": "EventLogProvider",
@@ -104,6 +107,8 @@ __all__ = [  # sorted by name; tested against what can be imported
     "EventLogProvider",
     "ExecutionInfo",
     "ExecutionNotFoundError",
+    "ForgetError",
+    "ForgetReport",
     "FormatTooNewError",
     "LeaseLostError",
     "Log",
