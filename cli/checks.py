@@ -104,6 +104,8 @@ def _pragma(log: Log, name: str) -> str:
 
 def _file_checks(log: Log) -> Iterator[Check]:
     """Yield how the file is kept."""
+    if log.reader.seal:
+        yield Check("encryption", "ok", "AES-256-GCM: payloads, large values, states, names of tasks, roles, paths")
     mode = _pragma(log, "journal_mode")
     hint = "" if mode == "wal" else "open it for writing once on a local disk"
     yield Check("journal", "ok" if mode == "wal" else "problem", mode, hint)

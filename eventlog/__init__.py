@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         CompactionError,
         CursorNotFoundError,
         EditError,
+        EncryptedLogError,
         EventFormatError,
         EventLogError,
         ExecutionNotFoundError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         LogOpenError,
         LogUnwritableError,
         NotAnEventLogError,
+        NotEncryptedError,
         NotFoundError,
         RunBusyError,
         RunNotFoundError,
@@ -62,10 +64,11 @@ _HOMES = {
     "compaction.report": "CompactionReport",
     "errors": (
         "AmbiguousCursorError AppendError BranchExistsError BranchNameError BranchNotFoundError CaptureError"
-        " ChainKeyError CipherKeyError CompactedError CompactionError CursorNotFoundError EditError EventFormatError"
+        " ChainKeyError CipherKeyError CompactedError CompactionError CursorNotFoundError EditError EncryptedLogError"
+        " EventFormatError"
         " EventLogError ExecutionNotFoundError ForgetError FormatTooNewError LeaseLostError LogClosedError"
         " LogDamagedError LogNotFoundError LogOpenError"
-        " LogUnwritableError NotAnEventLogError NotFoundError RunBusyError RunNotFoundError"
+        " LogUnwritableError NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
         " SequenceConflictError"
     ),
     "forgetting.report": "ForgetReport",
@@ -100,6 +103,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "DivergedError",
     "Divergence",
     "EditError",
+    "EncryptedLogError",
     "Event",
     "EventFormatError",
     "EventLogError",
@@ -118,6 +122,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "LogOpenError",
     "LogUnwritableError",
     "NotAnEventLogError",
+    "NotEncryptedError",
     "NotFoundError",
     "Options",
     "Projection",

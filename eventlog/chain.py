@@ -4,7 +4,9 @@
 
     digest = H(previous digest, seq, event id, type, time, links, task, agent, path, flags, payload)
 
-The payload names its contents by hash, so the chain covers them too. Without a key ``H`` finds accidental
+The payload names its contents by hash, so the chain covers them too. Everything is hashed as it stands in the
+tables: in a sealed log (``seal.py``) the payload, the task's name, the agent's role and the labels of the path are
+the sealed ones, so that the chain can be checked without the key that opens them. Without a key ``H`` finds accidental
 damage; with one it is a MAC, and whoever has not the key can change nothing unseen.
 """
 

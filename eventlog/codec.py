@@ -346,7 +346,7 @@ class Encoding:
         """Remember a long text to store, as pieces of recent ones where that is shorter; returns it whole."""
         if "\0" in body:  # SQLite's text functions stop there
             return self.content("json", dump_json(body).decode())
-        whole = NewContent(content_hash("text", body.encode()), "text", body)
+        whole = NewContent(content_hash("text", body.encode(), key=self._index.key), "text", body)
         recent = list(self._index.recent)
         pieces = split_text(body, recent)
         if pieces is not None:
@@ -375,7 +375,7 @@ class Encoding:
 
     def content(self, kind: str, body: str, parent: str | None = None, text: str | None = None) -> NewContent:
         """Remember a body to store and return it."""
-        made = NewContent(content_hash(kind, body.encode(), parent, text), kind, body, parent, text)
+        made = NewContent(content_hash(kind, body.encode(), parent, text, self._index.key), kind, body, parent, text)
         self.contents.append(made)
         return made
 

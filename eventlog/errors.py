@@ -10,7 +10,9 @@
     │   ├── FormatTooNewError       written by a newer version
     │   ├── ChainKeyError           its chain of digests needs another key (EVENTLOG_KEY)
     │   ├── CipherKeyError          it is encrypted, and the key is missing or wrong
+    │   │   └── NotEncryptedError       a key was given, and it is not
     │   └── LogUnwritableError      read-only place or full disk
+    ├── EncryptedLogError       CrewAI's own checkpoint tools cannot read an encrypted log
     ├── LogClosedError          used after close()
     ├── RunBusyError            another process is working on the branch of the run
     ├── LeaseLostError          another process took the branch of the run over
@@ -97,10 +99,37 @@ class CipherKeyError(LogOpenError):
     hint = "give the key it was made with: EVENTLOG_CIPHER_KEY or eventlog.open(..., key=...)"
 
 
+class NotEncryptedError(CipherKeyError):
+    """A key was given, and the log is not encrypted: it became what it is when it was made."""
+
+    hint = (
+        "leave the key out (unset EVENTLOG_CIPHER_KEY) to use it as it is; to encrypt it, export it without the key:"
+        " eventlog export --all -o log.jsonl, and import it with the key: eventlog import log.jsonl --db NEW"
+    )
+
+
 class LogUnwritableError(LogOpenError):
     """The place does not let us write: read-only, no permission or no space."""
 
     hint = "check permissions and free space, or choose another path"
+
+
+class EncryptedLogError(EventLogError):
+    """CrewAI's checkpoints cannot be kept in, or read from, an encrypted log: its tools read the file themselves."""
+
+    hint = (
+        "go on with run.kickoff or eventlog resume, which open it; for CrewAI's checkpoints give the provider"
+        " another file, a log without a key"
+    )
+
+    def __init__(self, path: str) -> None:
+        """Keep the file; ``args`` holds it so pickling works."""
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        """Say which file, then what it has not."""
+        return f"{self.path}: it is encrypted, and CrewAI's checkpoint tools cannot open an encrypted log"
 
 
 class LogClosedError(EventLogError):

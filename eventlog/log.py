@@ -34,6 +34,7 @@ from eventlog.replay.rebuild import STATE_PROJECTION, rebuild_projection, rebuil
 from eventlog.replay.snapshots import SNAPSHOT_ON
 from eventlog.replay.state import RunState
 from eventlog.run import Run, RunOptions
+from eventlog.seal import EXECUTION, CipherKey, Seal, cipher_key
 from eventlog.writer import Options, Status, Writer
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ _RUNS = (
     "   max((SELECT max(started_seq) FROM executions WHERE branch = b.id AND parent IS NULL)) AS root"
     "   FROM branches AS b WHERE b.run > 0 GROUP BY b.run)"
     " SELECT r.name, r.attribution, ends.events, ends.branches, ends.executions,"
-    " first.at_ns, last.at_ns, root.kind, root.name, root.status"
+    " first.at_ns, last.at_ns, root.kind, root.name, root.status, root.started_seq"
     " FROM ends JOIN runs AS r ON r.id = ends.run"
     " LEFT JOIN events AS first ON first.seq = ends.first LEFT JOIN events AS last ON last.seq = ends.last"
     " LEFT JOIN events AS start ON start.seq = ends.root"
@@ -79,12 +80,15 @@ class Snapshot(msgspec.Struct, frozen=True):
 class Log:
     """One event log. Safe to use from several threads; a context manager."""
 
-    def __init__(self, path: Path, options: Options | None, redaction: Redaction | None = None) -> None:
+    def __init__(
+        self, path: Path, options: Options | None, redaction: Redaction | None = None, key: CipherKey | None = None
+    ) -> None:
         """Use ``eventlog.open``. Without options the log is only read."""
         self.path = path
+        self.key = cipher_key(None, str(path)) if key is None else key
         self.redaction = redaction or (options.redaction if options is not None else Redaction())
         self._writer: Writer | None = writer.acquire(path, options) if options is not None else None
-        self._reader: Reader | None = Reader(path) if options is None else None
+        self._reader: Reader | None = Reader(path, self.key) if options is None else None
         self._closed = False
         with _logs_lock:
             _logs.add(self)
@@ -381,7 +385,7 @@ class Log:
             self._writer.pipeline.flush(timeout_s=5.0)
         with _logs_lock:
             if self._reader is None:
-                self._reader = Reader(self.path)
+                self._reader = Reader(self.path, self.key)
             return self._reader
 
     def events(
@@ -461,7 +465,7 @@ class Log:
         """Return all runs, oldest first."""
         reader = self.reader
         running = _running(reader)
-        return [_run_info(row, is_running=row[0] in running) for row in reader.query(_RUNS)]
+        return [_run_info(row, reader.seal, is_running=row[0] in running) for row in reader.query(_RUNS)]
 
     def branches(self, run: str) -> list[BranchInfo]:
         """Return the branches of a run, oldest first.
@@ -497,11 +501,12 @@ def open_log(
     max_checkpoints: int | None = None,
     compact_events: int = 10_000,
     compact_bytes: int = 64 * 1024 * 1024,
+    key: str | bytes | None = None,
 ) -> Log:
     """Return the log at ``path`` (default: ``EVENTLOG_DB``, else ``./eventlog.db``), made if it is not there.
 
-    ``readonly=True`` never changes the file, and needs it to exist. The others are those of
-    ``eventlog.Options``.
+    ``readonly=True`` never changes the file, and needs it to exist. ``key`` (default: ``EVENTLOG_CIPHER_KEY``, else
+    none) encrypts a log that is made, and opens one that is encrypted. The others are those of ``eventlog.Options``.
 
     Raises:
         LogOpenError: one of its kinds: the file cannot be used as a log; it is unchanged.
@@ -510,12 +515,13 @@ def open_log(
     if any(name.startswith(OWN_PREFIX) for name in omit_payload):
         raise errors.EventLogError(f"omit_payload: events that begin with {OWN_PREFIX!r} are needed to resume a run")
     where = writer.redirected(Path(path if path is not None else os.environ.get("EVENTLOG_DB", DEFAULT_PATH)))
+    secret = cipher_key(key, str(where))
     options = Options(
         durability=durability, batch_ms=batch_ms, redaction=redaction, snapshot_on=snapshot_on,
         omit_payload=omit_payload, max_checkpoints=max_checkpoints, compact_events=compact_events,
-        compact_bytes=compact_bytes,
+        compact_bytes=compact_bytes, key=secret,
     )  # fmt: skip
-    return Log(where, None if readonly else options, redaction)
+    return Log(where, None if readonly else options, redaction, secret)
 
 
 _logs: weakref.WeakSet[Log] = weakref.WeakSet()
@@ -584,12 +590,13 @@ def _running(reader: Reader) -> set[str]:
     return {run for run, row in owned if _branch_status(reader, row, owned=True) == "running"}
 
 
-def _run_info(row: Any, *, is_running: bool) -> RunInfo:
+def _run_info(row: Any, seal: Seal, *, is_running: bool) -> RunInfo:
     """Return a row of the list of runs."""
-    name, attribution, events, branches, executions, started, updated, kind, title, status = row
+    name, attribution, events, branches, executions, started, updated, kind, title, status, start = row
+    title = seal.unseal_text(title, EXECUTION, "name", start) if title else ""
     if is_running or status in (None, "running"):
         status = _unended(started=status is not None, owned=is_running)
     return RunInfo(
-        run=name, status=status, kind=kind, name=title or "", events=events, branches=branches, executions=executions,
+        run=name, status=status, kind=kind, name=title, events=events, branches=branches, executions=executions,
         started_at_ns=started, updated_at_ns=updated, attribution=attribution,
     )  # fmt: skip

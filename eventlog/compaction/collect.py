@@ -26,7 +26,7 @@ _DELETE_TOMBSTONE = "DELETE FROM tombstones WHERE what = 'content' AND id = (SEL
 def collect(pipeline: Pipeline, reader: Reader, on_page: Callable[[int], None] = lambda _: None) -> int:
     """Delete what nothing refers to; returns how many contents went."""
     candidates = {table: _ids(reader.query, table) for table in ("contents", "paths", "names")}
-    marking = Marking()
+    marking = Marking(reader.seal)
     marking.look(reader.query, on_page)
     garbage = {
         "contents": candidates["contents"] - marking.contents,

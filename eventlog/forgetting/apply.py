@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from itertools import chain, count
 from typing import Any
 
+from eventlog.append import Appender
 from eventlog.bases import PUT, Base, base_proof, read_retained
 from eventlog.chain import Chain
 from eventlog.errors import ForgetError
-from eventlog.forgetting.find import Changes
+from eventlog.forgetting.changes import Changes
 from eventlog.forgetting.stale import COLUMNS
 from eventlog.forgetting.tombs import bury_contents, bury_events
 from eventlog.record import FLAG_REDACTED
+from eventlog.seal import PATH, Seal
 
 _FLAG = f"UPDATE events SET flags = flags | {FLAG_REDACTED} WHERE seq = ?"
 _MARK = "UPDATE checkpoint_marks SET data = ? WHERE id = ?"
@@ -21,14 +23,15 @@ _LABEL = "SELECT 1 FROM paths WHERE parent = ? AND label = ?"
 _EXECUTION = "UPDATE executions SET name = ?, key = ? WHERE branch = ? AND path = ?"
 
 
-def apply_changes(db: sqlite3.Connection, proofs: Chain, changes: Changes, at_ns: int) -> None:
+def apply_changes(appender: Appender, changes: Changes, at_ns: int) -> None:
     """Write everything, and a tombstone for each row that differs from its digest then.
 
     Raises:
         ForgetError: it stands where it would have to be unique without it. Nothing may be committed then.
     """
+    db, proofs = appender.db, appender.chain
     _write_names(db, changes)
-    _write_paths(db, changes)
+    _write_paths(db, appender.seal, changes)
     for seq, columns in changes.events.items():
         _write_event(db, seq, columns)
     db.executemany(_FLAG, [(seq,) for seq in changes.touched])
@@ -54,15 +57,13 @@ def _write_names(db: sqlite3.Connection, changes: Changes) -> None:
         db.execute("DELETE FROM names WHERE id = ?", (row,))
 
 
-def _write_paths(db: sqlite3.Connection, changes: Changes) -> None:
+def _write_paths(db: sqlite3.Connection, seal: Seal, changes: Changes) -> None:
     """Change labels; two of the same parent stay two, and keep their ordinals."""
-    for row, (parent, wanted) in changes.paths.items():
-        name, mark, ordinal = wanted.rpartition("#")
-        others = (f"{name}~{number}{mark}{ordinal}" for number in count(2))
-        label = next(
-            label for label in chain([wanted], others) if db.execute(_LABEL, (parent, label)).fetchone() is None
-        )
-        db.execute("UPDATE paths SET label = ? WHERE id = ?", (label, row))
+    for row, (parent, stored, label) in changes.paths.items():
+        name, mark, ordinal = label.rpartition("#")
+        others = (seal.seal_name(f"{name}~{number}{mark}{ordinal}", PATH) for number in count(2))
+        free = (one for one in chain([stored], others) if db.execute(_LABEL, (parent, one)).fetchone() is None)
+        db.execute("UPDATE paths SET label = ? WHERE id = ?", (next(free), row))
 
 
 def _write_event(db: sqlite3.Connection, seq: int, columns: dict[str, Any]) -> None:

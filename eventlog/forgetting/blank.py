@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from datetime import datetime, timezone
 from typing import Any
 
-from eventlog.chain import Chain
+from eventlog.append import Appender
 from eventlog.compaction.marking import Marking
 from eventlog.errors import ForgetError
-from eventlog.forgetting.stored import Query, as_json, closed, opened
+from eventlog.forgetting.stored import Query, as_json
 from eventlog.forgetting.tombs import bury_events
 from eventlog.record import FLAG_OMITTED
+from eventlog.seal import EVENT, Seal
 
 _EVENT = "SELECT run, branch, payload FROM events WHERE seq = ?"
 _EMPTY = f"UPDATE events SET payload = ?, flags = flags | {FLAG_OMITTED} WHERE seq = ?"
@@ -25,7 +25,7 @@ def is_empty(payload: str) -> bool:
     return payload.startswith(f'{{"payload":{{"{TAG}"')
 
 
-def check_event(query: Query, seq: int) -> tuple[int, str]:
+def check_event(query: Query, seal: Seal, seq: int) -> tuple[int, str]:
     """Return the row of the run and the payload of an event.
 
     Raises:
@@ -40,7 +40,7 @@ def check_event(query: Query, seq: int) -> tuple[int, str]:
         if base and seq <= _reads_up_to(family, row, branch, base):
             why = f"event {seq} lies below a base, at {base}: what it told may be in the state there"
             raise ForgetError(f"{why}; forget the text instead, with --value-stdin")
-    return run, opened(payload)
+    return run, seal.unseal_text(payload, EVENT, seq)
 
 
 def _reads_up_to(family: dict[int, Any], row: int, owner: int, base: int) -> int:
@@ -55,16 +55,18 @@ def _reads_up_to(family: dict[int, Any], row: int, owner: int, base: int) -> int
     return cursor
 
 
-def contents_of(query: Query, payload: str) -> list[str]:
+def contents_of(query: Query, seal: Seal, payload: str) -> list[str]:
     """Return the hashes of all large values that a payload leads to."""
-    rows = Marking().reach(query, [payload])
+    rows = Marking(seal).reach(query, [payload])
     return [name for row in rows for (name,) in query("SELECT hash FROM contents WHERE id = ?", (row,))]
 
 
-def empty_event(db: sqlite3.Connection, chain: Chain, seq: int, payload: str) -> None:
-    """Put a tag in the place of a payload, and a tombstone beside."""
+def empty_event(appender: Appender, seq: int, payload: str) -> None:
+    """Put a tag in the place of a payload, and a tombstone beside; one that is empty has its tombstone."""
+    if is_empty(payload):
+        return
     at_ns = time.time_ns()
-    if not is_empty(payload):
-        moment = datetime.fromtimestamp(at_ns // 1_000_000_000, timezone.utc).isoformat()
-        db.execute(_EMPTY, (closed(as_json({"payload": {TAG: moment}})), seq))
-    bury_events(db, chain, [seq], at_ns)
+    moment = datetime.fromtimestamp(at_ns // 1_000_000_000, timezone.utc).isoformat()
+    text = appender.seal.seal_text(as_json({"payload": {TAG: moment}}), EVENT, seq)
+    appender.db.execute(_EMPTY, (text, seq))
+    bury_events(appender.db, appender.chain, [seq], at_ns)

@@ -1,76 +1,44 @@
-"""Which rows hold a value, and what they are without it. Reads only."""
+"""Which rows hold a value, and what they are without it. Reads only; opens and seals what a sealed log keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
-from eventlog.bases import Base, as_base
+from eventlog.bases import Base, as_base, sealed_base, unsealed_base
 from eventlog.errors import ForgetError
+from eventlog.forgetting.changes import Changes
 from eventlog.forgetting.needle import LABEL_MARKER, Needle
 from eventlog.forgetting.stale import events_of_names, events_of_paths, states_of_bases, states_of_events
-from eventlog.forgetting.stored import Query, as_json, as_tree, closed, opened
-from eventlog.pieces import join_pieces
+from eventlog.forgetting.stored import Query, as_json, as_tree, pages
+from eventlog.forgetting.texts import find_in_contents, find_in_events
 from eventlog.replay.state import RunState
+from eventlog.seal import EXECUTION, NAME, PATH, SNAPSHOT, Seal
 
-PAGE_ROWS = 500
-PIECES_DEPTH_MAX = 32
-
-_EVENTS = (
-    "SELECT seq, event_id, parent, previous, triggered, started, payload FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
-)
-_CONTENTS = "SELECT id, hash, kind, body FROM contents WHERE id > ? ORDER BY id LIMIT ?"
-_CONTENT = "SELECT kind, body FROM contents WHERE hash = ?"
-_SNAPSHOTS = "SELECT id, state FROM snapshots WHERE id > ? AND state <> '' ORDER BY id LIMIT ?"
+_SNAPSHOTS = "SELECT id, state, projection, seq FROM snapshots WHERE id > ? AND state <> '' ORDER BY id LIMIT ?"
 _MARKS = "SELECT id, data FROM checkpoint_marks WHERE id > ? AND data IS NOT NULL ORDER BY id LIMIT ?"
 _NAMES = "SELECT id, kind, name, label FROM names WHERE id > ? ORDER BY id LIMIT ?"
 _PATHS = "SELECT id, parent, label FROM paths WHERE id > ? ORDER BY id LIMIT ?"
-_EXECUTIONS = "SELECT branch, path, name, key FROM executions"
+_EXECUTIONS = "SELECT branch, path, name, key, started_seq FROM executions"
 _BASES = (
     "SELECT branch, seq, digest, state, projections, spent, keeps_tape, events, created_ns, proof FROM bases"
     " ORDER BY branch"
 )
-_LINKS = ("event_id", "parent", "previous", "triggered", "started")
 
 
-class Changes(msgspec.Struct):
-    """What is to be written where."""
-
-    events: dict[int, dict[str, Any]] = {}
-    """Seq → new columns."""
-    contents: dict[int, tuple[str, str, str, bool]] = {}
-    """Row → hash, kind, body, and whether the hash still fits."""
-    names: dict[int, tuple[str, str, str]] = {}
-    """Row → kind, name, label."""
-    paths: dict[int, tuple[int, str]] = {}
-    """Row → parent, label."""
-    executions: list[tuple[str, str, int, int]] = []
-    """Name, key, branch, path."""
-    bases: list[Base] = []
-    """Without a valid proof."""
-    marks: dict[int, str] = {}
-    snapshots: set[int] = set()
-    """Rows whose states hold it, or were folded from what did."""
-    touched: set[int] = set()
-    """Seqs of the events that differ from their digest then."""
-    fixed: list[str] = []
-    """Where it stands and cannot be taken out."""
-
-
-def find_changes(query: Query, needle: Needle) -> Changes:
+def find_changes(query: Query, seal: Seal, needle: Needle) -> Changes:
     """Return every row that holds the value, without it.
 
     Raises:
         EventFormatError: a row cannot be read.
         ForgetError: it is part of what a base needs.
     """
-    changes = Changes()
-    _look_at_events(query, needle, changes)
-    _look_at_contents(query, needle, changes)
-    _look_at_names(query, needle, changes)
-    _look_at_states(query, needle, changes)
+    changes = Changes(events=find_in_events(query, seal, needle), contents=find_in_contents(query, seal, needle))
+    _look_at_names(query, seal, needle, changes)
+    _look_at_executions(query, seal, needle, changes)
+    _look_at_bases(query, seal, needle, changes)
+    _look_at_states(query, seal, needle, changes)
     changes.touched = {
         *changes.events,
         *events_of_names(query, changes.names),
@@ -81,100 +49,52 @@ def find_changes(query: Query, needle: Needle) -> Changes:
     return changes
 
 
-def pages(query: Query, sql: str) -> Iterator[Any]:
-    """Yield all rows of a query that reads on after the row it read last."""
-    after = 0
-    while rows := query(sql, (after, PAGE_ROWS)):
-        yield from rows
-        after = rows[-1][0]
+def _look_at_names(query: Query, seal: Seal, needle: Needle, changes: Changes) -> None:
+    """Look at what is interned."""
+    for row, kind, name, stored in pages(query, _NAMES):
+        is_type = kind == "type"
+        label = stored if is_type else seal.unseal_text(stored, NAME)
+        new = (needle.clean(name), needle.clean(label))
+        if new != (name, label):
+            changes.names[row] = (kind, new[0], new[1] if is_type else seal.seal_name(new[1], NAME))
+    for row, parent, stored in pages(query, _PATHS):
+        label = seal.unseal_text(stored, PATH)
+        if needle.is_in(label):
+            cleaned = needle.clean(label, LABEL_MARKER)
+            changes.paths[row] = (parent, seal.seal_name(cleaned, PATH), cleaned)
 
 
-def _look_at_events(query: Query, needle: Needle, changes: Changes) -> None:
-    """Look at payloads, and at ids that a user gave."""
-    for seq, *links, payload in pages(query, _EVENTS):
-        new: dict[str, Any] = {
-            name: needle.clean(link)
-            for name, link in zip(_LINKS, links, strict=True)
-            if isinstance(link, str) and needle.is_in(link)
-        }
-        cleaned = needle.clean_json(opened(payload))
-        if cleaned is not None:
-            new["payload"] = closed(cleaned)
-        if new:
-            changes.events[seq] = new
+def _look_at_executions(query: Query, seal: Seal, needle: Needle, changes: Changes) -> None:
+    """Look at the index of executions."""
+    for branch, path, *stored, seq in query(_EXECUTIONS, ()):
+        fields = dict(zip(("name", "key"), stored, strict=True))
+        texts = {field: seal.unseal_text(text, EXECUTION, field, seq) for field, text in fields.items()}
+        cleaned = {field: needle.clean(text) for field, text in texts.items()}
+        if cleaned != texts:
+            name, key = (seal.seal_text(text, EXECUTION, field, seq) for field, text in cleaned.items())
+            changes.executions.append((name, key, branch, path))
 
 
-def _look_at_contents(query: Query, needle: Needle, changes: Changes) -> None:
-    """Look at large values; a text in pieces is looked at as a whole, and no longer kept in pieces if one changes."""
-    in_pieces = []
-    for row, name, kind, stored in pages(query, _CONTENTS):
-        body = opened(stored)
-        if kind == "pieces":
-            in_pieces.append((row, name, body))
-            continue
-        cleaned = needle.clean(body) if kind == "text" else needle.clean_json(body)
-        if cleaned is not None and cleaned is not body:
-            changes.contents[row] = (name, kind, closed(cleaned), False)
-    changed = {name for name, *_ in changes.contents.values()}
-    for row, name, body in in_pieces:
-        whole, uses = _joined(query, body)
-        cleaned = needle.clean(whole)
-        if cleaned is not whole or uses & changed:
-            changes.contents[row] = (name, "text", closed(cleaned), cleaned is whole)
-
-
-def _joined(query: Query, body: str, depth: int = 0) -> tuple[str, set[str]]:
-    """Return the text that pieces make up, and the hashes of all that it is made of."""
-    uses: set[str] = set()
-
-    def lookup(name: str) -> str:
-        rows = query(_CONTENT, (name,)) if depth < PIECES_DEPTH_MAX else []
-        uses.add(name)
-        if not rows:
-            return ""
-        text = opened(rows[0][1])
-        if rows[0][0] == "pieces":
-            text, inner = _joined(query, text, depth + 1)
-            uses.update(inner)
-        return text
-
-    return join_pieces(as_tree(body), lookup), uses
-
-
-def _look_at_names(query: Query, needle: Needle, changes: Changes) -> None:
-    """Look at what is interned, and at the index of executions."""
-    for row, kind, name, label in pages(query, _NAMES):
-        new = (kind, needle.clean(opened(name)), needle.clean(opened(label)))
-        if new != (kind, opened(name), opened(label)):
-            changes.names[row] = (kind, closed(new[1]), closed(new[2]))
-    for row, parent, label in pages(query, _PATHS):
-        if needle.is_in(opened(label)):
-            changes.paths[row] = (parent, closed(needle.clean(opened(label), LABEL_MARKER)))
-    for branch, path, name, key in query(_EXECUTIONS, ()):
-        if needle.is_in(opened(name)) or needle.is_in(opened(key)):
-            cleaned = closed(needle.clean(opened(name))), closed(needle.clean(opened(key)))
-            changes.executions.append((*cleaned, branch, path))
-
-
-def _look_at_states(query: Query, needle: Needle, changes: Changes) -> None:
-    """Look at bases, which cannot be folded anew, at snapshots, which can, and at what CrewAI stored."""
+def _look_at_bases(query: Query, seal: Seal, needle: Needle, changes: Changes) -> None:
+    """Look at bases, which cannot be folded anew."""
     for row in query(_BASES, ()):
-        base = as_base(row)
-        texts = [needle.clean_json(opened(text)) for text in (base.state, base.projections, base.spent)]
-        if any(text is not None for text in texts):
-            state, projections, spent = (
-                old if new is None else closed(new)
-                for old, new in zip((base.state, base.projections, base.spent), texts, strict=True)
-            )
-            changes.bases.append(
-                _readable(msgspec.structs.replace(base, state=state, projections=projections, spent=spent))
-            )
-    changes.snapshots = {row for row, state in pages(query, _SNAPSHOTS) if needle.clean_json(opened(state)) is not None}
+        base = unsealed_base(as_base(row), seal)
+        texts = {field: getattr(base, field) for field in ("state", "projections", "spent")}
+        found = {field: text for field, raw in texts.items() if (text := needle.clean_json(raw)) is not None}
+        if found:
+            changes.bases.append(sealed_base(_readable(msgspec.structs.replace(base, **found)), seal))
+
+
+def _look_at_states(query: Query, seal: Seal, needle: Needle, changes: Changes) -> None:
+    """Look at snapshots, which are folded anew, and at what CrewAI stored; a sealed log has nothing of the latter."""
+    for row, stored, projection, seq in pages(query, _SNAPSHOTS):
+        if needle.clean_json(seal.unseal_text(stored, SNAPSHOT, projection, seq)) is not None:
+            changes.snapshots.add(row)
     for row, data in pages(query, _MARKS):
-        tree = as_tree(opened(data))
+        tree = as_tree(data)
         cleaned = needle.clean_tree(tree)
         if cleaned != tree:
-            changes.marks[row] = closed(as_json(cleaned))
+            changes.marks[row] = as_json(cleaned)
 
 
 def _readable(base: Base) -> Base:
@@ -184,7 +104,7 @@ def _readable(base: Base) -> Base:
         ForgetError: it cannot: the value is part of its form.
     """
     try:
-        state = msgspec.json.decode(opened(base.state), type=RunState)
+        state = msgspec.json.decode(base.state, type=RunState)
     except msgspec.MsgspecError:
         state = None
     if state is None or state.cursor != base.seq:

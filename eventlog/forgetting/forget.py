@@ -12,7 +12,8 @@ from eventlog.compaction.shrink import bytes_on_disk
 from eventlog.compaction.sweep import unguarded
 from eventlog.forgetting.apply import apply_changes, drop_states
 from eventlog.forgetting.blank import check_event, contents_of, empty_event, is_empty
-from eventlog.forgetting.find import Changes, find_changes
+from eventlog.forgetting.changes import Changes
+from eventlog.forgetting.find import find_changes
 from eventlog.forgetting.needle import Needle, check_value
 from eventlog.forgetting.report import ForgetReport
 from eventlog.forgetting.scrub import overwrite_freed, scrub, search_bytes
@@ -38,14 +39,14 @@ def forget_value(reader: Reader, pipeline: Pipeline | None, value: str, learn: C
     needle = Needle(value)
     report = _begin(reader, pipeline)
     if pipeline is None:
-        _count(report, find_changes(reader.query, needle))
+        _count(report, find_changes(reader.query, reader.seal, needle))
         return report
 
     def rewrite(appender: Appender) -> None:
         overwrite_freed(appender.db)
         with unguarded(appender.db):
-            changes = find_changes(_query_of(appender), needle)
-            apply_changes(appender.db, appender.chain, changes, time.time_ns())
+            changes = find_changes(_query_of(appender), appender.seal, needle)
+            apply_changes(appender, changes, time.time_ns())
             appender.begin_collection()
         appender.forget()
         _count(report, changes)
@@ -69,9 +70,9 @@ def forget_event(reader: Reader, pipeline: Pipeline | None, seq: int) -> ForgetR
     report = _begin(reader, pipeline)
     report.event = seq
     if pipeline is None:
-        run, payload = check_event(reader.query, seq)
+        run, payload = check_event(reader.query, reader.seal, seq)
         report.events = 0 if is_empty(payload) else 1
-        report.contents = len(contents_of(reader.query, payload))
+        report.contents = len(contents_of(reader.query, reader.seal, payload))
         report.snapshots = len(states_from(reader.query, {run: seq}))
         return report
     used: list[str] = []
@@ -80,10 +81,10 @@ def forget_event(reader: Reader, pipeline: Pipeline | None, seq: int) -> ForgetR
         query = _query_of(appender)
         overwrite_freed(appender.db)
         with unguarded(appender.db):
-            run, payload = check_event(query, seq)
-            used.extend(contents_of(query, payload))
+            run, payload = check_event(query, appender.seal, seq)
+            used.extend(contents_of(query, appender.seal, payload))
             states = states_from(query, {run: seq})
-            empty_event(appender.db, appender.chain, seq, payload)
+            empty_event(appender, seq, payload)
             drop_states(appender.db, states)
             appender.begin_collection()
         report.events, report.snapshots = 1, len(states)

@@ -1,8 +1,8 @@
-"""The texts of stored rows: every payload, body and state that forgetting reads or writes passes here."""
+"""Trees and the JSON texts they are stored as."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from eventlog.codec import dump_json
@@ -11,15 +11,15 @@ from eventlog.read import decode_payload
 Query = Callable[[str, Sequence[Any]], list[Any]]
 """Runs SQL on a connection and returns the rows."""
 
-
-def opened(text: str) -> str:
-    """Return a stored text as it was written; the place to unseal it."""
-    return text
+PAGE_ROWS = 500
 
 
-def closed(text: str) -> str:
-    """Return a text as it is stored; the place to seal it."""
-    return text
+def pages(query: Query, sql: str) -> Iterator[Any]:
+    """Yield all rows of a query that reads on after the row it read last."""
+    after = 0
+    while rows := query(sql, (after, PAGE_ROWS)):
+        yield from rows
+        after = rows[-1][0]
 
 
 def as_tree(text: str) -> Any:
