@@ -35,6 +35,7 @@ COMMANDS = {
     "branches": "branches:branches",
     "fork": "fork:fork",
     "compact": "compact:compact",
+    "forget": "forget:forget",
     "stats": "stats:stats",
     "doctor": "doctor:doctor",
     "export": "transfer:export_events",

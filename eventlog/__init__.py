@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         EventFormatError,
         EventLogError,
         ExecutionNotFoundError,
+        ForgetError,
         FormatTooNewError,
         LeaseLostError,
         LogClosedError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         RunNotFoundError,
         SequenceConflictError,
     )
+    from eventlog.forgetting.report import ForgetReport
     from eventlog.listener import EventLogListener
     from eventlog.log import Log, Snapshot
     from eventlog.log import open_log as open  # noqa: A004 - the name users expect: eventlog.open(path)
@@ -64,11 +66,12 @@ _HOMES = {
         "AmbiguousCursorError AppendError BranchExistsError BranchNameError BranchNotFoundError CaptureError"
         " ChainKeyError CipherKeyError CompactedError CompactionError CursorNotFoundError EditError EncryptedLogError"
         " EventFormatError"
-        " EventLogError ExecutionNotFoundError FormatTooNewError LeaseLostError LogClosedError LogDamagedError"
-        " LogNotFoundError LogOpenError"
+        " EventLogError ExecutionNotFoundError ForgetError FormatTooNewError LeaseLostError LogClosedError"
+        " LogDamagedError LogNotFoundError LogOpenError"
         " LogUnwritableError NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
         " SequenceConflictError"
     ),
+    "forgetting.report": "ForgetReport",
     "listener": "EventLogListener",
     "log": "Log Snapshot open",
     "provider": "EventLogProvider",
@@ -108,6 +111,8 @@ __all__ = [  # sorted by name; tested against what can be imported
     "EventLogProvider",
     "ExecutionInfo",
     "ExecutionNotFoundError",
+    "ForgetError",
+    "ForgetReport",
     "FormatTooNewError",
     "LeaseLostError",
     "Log",

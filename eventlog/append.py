@@ -43,6 +43,11 @@ _OPEN_EXECUTION = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, 'running', ?)"
     " ON CONFLICT (branch, path) DO UPDATE SET status = 'running', ended_seq = NULL"
 )
+_INSERT_SNAPSHOT = (
+    "INSERT INTO snapshots (branch, seq, kind, projection, version, trigger, created_ns, state)"
+    " VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (branch, projection, seq, kind)"
+    " DO UPDATE SET version = excluded.version, state = excluded.state WHERE excluded.state <> ''"
+)
 _CLOSE_EXECUTION = "UPDATE executions SET status = ?, ended_seq = ? WHERE branch = ? AND path = ?"
 
 
@@ -428,15 +433,17 @@ class Appender:
         self.leases.drop(unused)
         return len(self.leases)
 
-    def write_snapshot(self, row: tuple[Any, ...]) -> None:
-        """Store a snapshot: branch, seq, kind, projection, version, trigger, created_ns, state; none below a base."""
+    def write_snapshot(self, row: tuple[Any, ...], is_current: Callable[[], bool] = lambda: True) -> None:
+        """Store a snapshot: branch, seq, kind, projection, version, trigger, created_ns, state; none below a base.
+
+        ``is_current``: whether its state is still what the events tell, once we know what other processes did.
+        """
         row = (*row[:-1], self.seal.seal_text(row[-1], SNAPSHOT, row[3], row[1]))
-        with transaction(self.db):
-            if row[1] < base_of(self.db, row[0]):
-                return
-            self.db.execute(
-                "INSERT INTO snapshots (branch, seq, kind, projection, version, trigger, created_ns, state)"
-                " VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (branch, projection, seq, kind)"
-                " DO UPDATE SET version = excluded.version, state = excluded.state WHERE excluded.state <> ''",
-                row,
-            )
+        try:
+            with transaction(self.db):
+                self._catch_up()
+                if is_current() and row[1] >= base_of(self.db, row[0]):
+                    self.db.execute(_INSERT_SNAPSHOT, row)
+        except BaseException:
+            self.forget()
+            raise

@@ -11,6 +11,7 @@ begins with ``$`` (a *tag*), which says what it was::
     {"$float": "nan"}  {"$int": "…"}  {"$str": base64}  {"$bytes": base64}
     {"$datetime": iso}  {"$date"}  {"$time"}  {"$timedelta": s}  {"$uuid"}  {"$path"}  {"$decimal"}
     {"$type": "mod:Qual"}  {"$function": "mod:Qual"}  {"$error": "mod:Qual", "msg": …, "args": […]}
+    {"$forgotten": iso}           a payload that was taken out of the log
     {"$object": "mod:Qual", "repr": …}  {"$cycle": …}  {"$deep": …}  {"$large": …}   placeholders
 
 Decoding makes dicts and lists of them, nothing more: no class is looked up, ever.

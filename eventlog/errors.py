@@ -28,6 +28,7 @@
     │   └── ExecutionNotFoundError
     ├── CompactedError          what was asked for lies before the base of its branch
     ├── CompactionError         a branch could not be compacted; it is as it was
+    ├── ForgetError             something cannot be taken out of the log; it is as it was
     ├── AmbiguousCursorError    several events match
     ├── EventFormatError        a stored or imported event cannot be read
     └── CaptureError            the tap could not be placed on CrewAI's bus
@@ -309,6 +310,12 @@ class CompactionError(EventLogError):
     def __str__(self) -> str:
         """Say which branch, then why."""
         return f"{_place(self.run, self.branch)} was not compacted: {self.reason}"
+
+
+class ForgetError(EventLogError):
+    """Something cannot be taken out of the log, which is as it was. The text never holds what was to be forgotten."""
+
+    hint = "see eventlog forget --help for what can be forgotten, and how"
 
 
 class AmbiguousCursorError(EventLogError):

@@ -19,7 +19,9 @@ from typing_extensions import Self
 from eventlog import errors, storage, writer
 from eventlog.compaction.compact import Progress, Wish, compact, no_progress
 from eventlog.compaction.report import CompactionReport
-from eventlog.cursors import Cursor, find_cursor
+from eventlog.cursors import Cursor, find_cursor, find_event
+from eventlog.forgetting.forget import forget_event, forget_value
+from eventlog.forgetting.report import ForgetReport
 from eventlog.fork import make_fork
 from eventlog.owner import living_owner
 from eventlog.pipeline import Durability
@@ -306,6 +308,29 @@ class Log:
         )  # fmt: skip
         self.writer.snapshots.catch_up()  # checkpoints that are due count
         return compact(self.writer.pipeline, self.reader, wish, progress)
+
+    def forget(
+        self, *, value: str | None = None, event: str | int | None = None, dry_run: bool = False
+    ) -> ForgetReport:
+        """Take a secret out of the log wherever it stands (``value``), or the payload of one event (``event``: its id).
+
+        What is changed keeps its digest and gets a tombstone that proves it as it is then. Stored states are folded
+        anew, free pages are overwritten, and no copy is left in the file or its WAL; ``report.unfinished`` says what
+        could not be done. Backups, exports, archives and what other processes still have in memory are not touched.
+        This process does not record the value again, if it has 8 characters or more; for other processes give it as
+        ``Redaction(values=…)``. A ``dry_run`` only counts, also in a log that is open for reading.
+
+        Raises:
+            ForgetError: it cannot be taken out; nothing was changed.
+            NotFoundError, AmbiguousCursorError: no such event, or several.
+            AppendError: the file cannot be written at the moment; nothing was changed.
+        """
+        if (value is None) == (event is None):
+            raise errors.ForgetError("say what to forget: a value or an event, one of them")
+        reader, pipeline = self.reader, None if dry_run else self.writer.pipeline
+        if value is None:
+            return forget_event(reader, pipeline, find_event(reader, str(event)).seq)
+        return forget_value(reader, pipeline, value, lambda: self.writer.encoder.redactor.learn_all([value]))
 
     # -- executing again --------------------------------------------------------------------------
 

@@ -108,6 +108,13 @@ class Reader:
             self._closed = True
             self._db.close()
 
+    def forget(self) -> None:
+        """Read everything anew: rows were rewritten."""
+        with self._lock:
+            caches: tuple[Cache[Any, Any], ...] = (self._names, self._paths, self._ids, self._texts, self._chains)
+            for cache in caches:
+                cache.clear()
+
     def query(self, sql: str, args: Sequence[Any] = ()) -> list[Any]:
         """Return all rows of a query.
 

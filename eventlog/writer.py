@@ -119,8 +119,8 @@ class Writer:
         )
         self.encoder = self._encoder()
         self.pipeline.on_lost = self.encoder.index.clear
-        self.pipeline.on_collected = self.encoder.index.clear
         self.snapshots = Snapshotter(lambda: Reader(path, key), self._store_snapshot, options.snapshot_on)
+        self.pipeline.on_collected = self._rows_changed
         self.compactor = Compactor(
             self.pipeline, self.snapshots.reader, options.max_checkpoints, options.compact_events, options.compact_bytes
         )
@@ -299,12 +299,17 @@ class Writer:
             cuts=self.compactor.cuts,
         )
 
-    def _store_snapshot(self, row: tuple[Any, ...]) -> None:
+    def _rows_changed(self) -> int:
+        """Trust nothing that was read or stored before: rows were collected, or rewritten without a secret."""
+        self.snapshots.forget()
+        return self.encoder.index.clear()
+
+    def _store_snapshot(self, row: tuple[Any, ...], is_current: Callable[[], bool]) -> None:
         """Write a snapshot between the appends; it may fail, an emitter must not wait for it."""
 
         def write(appender: Appender) -> None:
             with impatient(appender.db, SIDE_BUSY_MS):
-                appender.write_snapshot(row)
+                appender.write_snapshot(row, is_current)
 
         self.pipeline.run_exclusively(write)
 
