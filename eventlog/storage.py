@@ -14,6 +14,8 @@ from typing import Literal
 from urllib.parse import quote
 
 from eventlog import errors
+from eventlog.chain import Chain
+from eventlog.chain_key import PLAIN_CHAIN, require_key, store_check, stored_check
 from eventlog.logger import Logger
 from eventlog.schema import (
     APPLICATION_ID,
@@ -48,10 +50,13 @@ Synchronous = Literal["NORMAL", "FULL"]
 log = Logger(__name__)
 
 
-def open_writer(path: Path, synchronous: Synchronous = "NORMAL") -> sqlite3.Connection:
+def open_writer(
+    path: Path, synchronous: Synchronous = "NORMAL", chain: Chain = PLAIN_CHAIN
+) -> sqlite3.Connection:  # fmt: skip
     """Return a connection that may append; makes the file, or brings an older format up to date.
 
     Raises:
+        ChainKeyError: ``chain`` is not the one the log was made with; the file was not changed.
         LogOpenError: one of its kinds; the file was not changed then.
     """
     _check_sqlite(path)
@@ -65,11 +70,13 @@ def open_writer(path: Path, synchronous: Synchronous = "NORMAL") -> sqlite3.Conn
                 _shape(db)
             else:
                 _require_our_objects(db, path, version, strict=True)  # before the first setting that may write
+                require_key(db, chain)
             _prepare_writer(db, synchronous)
             _bring_up_to_date(db, path)
-        except BaseException:
+            _give_key(db, chain)
+        except BaseException as error:
             db.close()
-            if is_new:
+            if is_new and not isinstance(error, errors.ChainKeyError):  # then another process has made it meanwhile
                 _remove(path)
             raise
     return db
@@ -264,6 +271,16 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
             if _identify(db, path) < FORMAT:  # another process may have been quicker
                 migrate(db)
     _require_our_objects(db, path, FORMAT, strict=True)
+
+
+def _give_key(db: sqlite3.Connection, chain: Chain) -> None:
+    """Note the key of a chain that has not begun yet."""
+    if not chain.is_keyed or stored_check(db) is not None:
+        return require_key(db, chain)
+    with transaction(db):
+        require_key(db, chain)  # another process may have been quicker
+        store_check(db, chain)
+    return None
 
 
 def _require_our_objects(db: sqlite3.Connection, path: Path, version: int, *, strict: bool) -> None:

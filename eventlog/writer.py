@@ -16,6 +16,7 @@ from uuid import uuid4
 import msgspec
 
 from eventlog import pipeline
+from eventlog.chain_key import chain_of_environment
 from eventlog.codec import Encoder
 from eventlog.errors import EventLogError
 from eventlog.lease import Lease, Renewal
@@ -99,7 +100,10 @@ class Writer:
         self.path, self.options = path, options
         synchronous: Synchronous = "FULL" if options.durability == "fsync" else "NORMAL"
         self.encoder = Encoder(options.redaction.redactor())
-        self.pipeline = Pipeline(lambda: open_writer(path, synchronous), options.durability, options.batch_ms)
+        chain = chain_of_environment(str(path))
+        self.pipeline = Pipeline(
+            lambda: open_writer(path, synchronous, chain), options.durability, options.batch_ms, chain
+        )
         self.pipeline.on_lost = self.encoder.index.clear
         self.pipeline.on_collected = self.encoder.index.clear
         self.snapshots = Snapshotter(lambda: Reader(path), self._store_snapshot, options.snapshot_on)
