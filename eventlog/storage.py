@@ -109,6 +109,26 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return db
 
 
+def open_unchecked(path: Path, *, tolerant: bool = False) -> sqlite3.Connection:
+    """Return a connection that cannot write to whatever the file is, for those who look for damage.
+
+    ``tolerant`` makes SQLite go on where a file ends early. Nothing is translated: its errors are what is looked for.
+    """
+    _check_sqlite(path)
+    with opening:
+        _close_inherited()
+        try:
+            db = _connect_read_only(path)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            db = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, isolation_level=None)
+        _guard_schema(db)
+        if tolerant:
+            db.execute("PRAGMA writable_schema = ON")
+    return db
+
+
 def _close_inherited() -> None:
     """Make SQLite forget the locks of the process we were forked from; nothing is under way on these connections."""
     while inherited:
