@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from eventlog import errors
 from eventlog.chain import Chain
-from eventlog.chain_key import PLAIN_CHAIN, require_key, store_check, stored_check
+from eventlog.chain_key import chain_of_environment, require_key, store_check, stored_check
 from eventlog.logger import Logger
 from eventlog.schema import (
     APPLICATION_ID,
@@ -46,20 +46,27 @@ processes could then remove the WAL under it. Closing waits until the child want
 because it needs SQLite's own mutexes, which a thread of another library may have held at the fork.
 """
 
+ARCHIVE_OF = "archive_of"
+"""Key in ``meta``: the salt of the log whose compacted events the file holds."""
+
 Synchronous = Literal["NORMAL", "FULL"]
 log = Logger(__name__)
 
 
 def open_writer(
-    path: Path, synchronous: Synchronous = "NORMAL", chain: Chain = PLAIN_CHAIN
-) -> sqlite3.Connection:  # fmt: skip
+    path: Path, synchronous: Synchronous = "NORMAL", *, archive: bool = False, chain: Chain | None = None
+) -> sqlite3.Connection:
     """Return a connection that may append; makes the file, or brings an older format up to date.
+
+    ``chain``: with the key of the log; ``None`` means that of the environment.
+    ``archive``: it may be what compaction moved events to, which nobody else writes.
 
     Raises:
         ChainKeyError: ``chain`` is not the one the log was made with; the file was not changed.
         LogOpenError: one of its kinds; the file was not changed then.
     """
     _check_sqlite(path)
+    chain = chain_of_environment(str(path)) if chain is None else chain
     with opening, translated(path):
         _close_inherited()
         is_new = _create_private(path)
@@ -73,6 +80,8 @@ def open_writer(
                 require_key(db, chain)
             _prepare_writer(db, synchronous)
             _bring_up_to_date(db, path)
+            if not archive:
+                _refuse_archive(db, path)
             _give_key(db, chain)
         except BaseException as error:
             db.close()
@@ -301,6 +310,13 @@ def _give_key(db: sqlite3.Connection, chain: Chain) -> None:
         require_key(db, chain)  # another process may have been quicker
         store_check(db, chain)
     return None
+
+
+def _refuse_archive(db: sqlite3.Connection, path: Path) -> None:
+    """The seqs that follow in an archive are those of its log."""
+    if db.execute("SELECT 1 FROM meta WHERE key = ?", (ARCHIVE_OF,)).fetchone():
+        reason = "an archive of compacted events can only be read; to go on with a run of it: eventlog export, import"
+        raise errors.LogUnwritableError(str(path), reason)
 
 
 def _require_our_objects(db: sqlite3.Connection, path: Path, version: int, *, strict: bool) -> None:
