@@ -37,6 +37,7 @@ COMMANDS = {
     "compact": "compact:compact",
     "stats": "stats:stats",
     "doctor": "doctor:doctor",
+    "verify": "verify:verify",
     "export": "transfer:export_events",
     "import": "transfer:import_events",
 }

@@ -1,4 +1,4 @@
-"""What stands in the bytes of a database file, read without SQLite: it may refuse what is damaged. Reads files, no more.
+"""What stands in the bytes of a database file, read without SQLite, which refuses what is damaged.
 
 ::
 

@@ -5,8 +5,8 @@ it sees nothing, and says nothing. Frames of the same generation that stand behi
 
 ::
 
-    header 32   magic · version · page size · generation · salt 2×4 · checksum 2×4
-    frame       page · size of the database if it commits · salt 2×4 · checksum 2×4 · the page
+    header 32   magic · version · page size · generation · salt 2x4 · checksum 2x4
+    frame       page · size of the database if it commits · salt 2x4 · checksum 2x4 · the page
 """
 
 from __future__ import annotations

@@ -34,22 +34,25 @@ class Table:
 
     def read(self, after: int, to: int) -> Iterator[list[Any] | Unreadable]:
         """Yield rows in order, and in their place what cannot be read."""
+        rows_max = self._rows
         while after < to:
-            rows, error = self._try(after, to)
+            rows, error = self._try(after, to, rows_max)
             if rows:
                 yield rows
                 after = rows[-1][0]
             elif error is None:
                 return
-            if error is not None:
-                bad = yield from self._step(after, to, error)
-                after = bad
+            elif rows_max == 1:
+                first = self._edge(after, to, is_bad=False) + 1
+                after = self._edge(first, to, is_bad=True)
+                yield Unreadable(first, after, str(error))
+            rows_max = 1 if error is not None and (rows or rows_max > 1) else self._rows
 
-    def _try(self, after: int, to: int) -> tuple[list[Any], sqlite3.Error | None]:
-        """Return the rows of a page up to where they can be read."""
+    def _try(self, after: int, to: int, rows_max: int) -> tuple[list[Any], sqlite3.Error | None]:
+        """Return the rows of a page; with an error, up to where they could be read, perhaps without the last one."""
         rows: list[Any] = []
         try:
-            for row in self._db.execute(self._page, (after, to, self._rows)):
+            for row in self._db.execute(self._page, (after, to, rows_max)):
                 if type(row[0]) is not int or row[0] <= (rows[-1][0] if rows else after):
                     raise sqlite3.DatabaseError("rows are not in the order of their key")
                 rows.append(row)
@@ -57,41 +60,28 @@ class Table:
             return rows, error
         return rows, None
 
-    def _step(self, after: int, to: int, error: sqlite3.Error) -> Iterator[list[Any] | Unreadable]:
-        """Go on key by key: the last good row may have been lost with the bad one; returns up to where it came."""
-        key = after + 1
-        while (found := self._probe(key)) is not None and key < min(to, after + STEPS_MAX):
-            if found:
-                yield found
-            key += 1
-        if found is not None:
-            return key  # type: ignore[return-value]
-        last = self._end_of_bad(key, to)
-        yield Unreadable(key, last, str(error))
-        return last  # type: ignore[return-value]
-
-    def _probe(self, key: int) -> list[Any] | None:
-        """Return the row of one key in a list, none in an empty one; ``None`` when that cannot be read."""
+    def _can_read(self, key: int) -> bool:
+        """Whether the place of a key can be read, be there a row or not."""
         try:
-            return self._db.execute(self._one, (key,)).fetchall()
+            self._db.execute(self._one, (key,)).fetchall()
         except sqlite3.Error:
-            return None
+            return False
+        return True
 
-    def _end_of_bad(self, key: int, to: int) -> int:
-        """Return the last key of a stretch that cannot be read: step by step, then in leaps, then by bisecting."""
-        low = key
-        while low < min(to, key + STEPS_MAX):
-            if self._probe(low + 1) is not None:
-                return low
-            low += 1
-        step = 2
-        while low + step < to and self._probe(low + step) is None:
-            low, step = low + step, step * 2
+    def _edge(self, key: int, to: int, *, is_bad: bool) -> int:
+        """Return the last key from ``key`` on that is as bad, or as good, as that one: in leaps, then by bisecting.
+
+        Some of the first keys are tried one by one: what lies between two damaged pages shall not be leapt over.
+        """
+        low, step = key, 1
+        while low + step <= to and self._can_read(low + step) is not is_bad:
+            low += step
+            step = step * 2 if low > key + STEPS_MAX else 1
         high = min(low + step, to + 1)
         while high - low > 1:
             middle = (low + high) // 2
-            if self._probe(middle) is None:
+            if self._can_read(middle) is not is_bad:
                 low = middle
             else:
                 high = middle
-        return low
+        return min(low, to - 1 if not is_bad else to)
