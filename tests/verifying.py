@@ -11,6 +11,7 @@ from typing import Any
 from eventlog.append import shown_id, stored_id
 from eventlog.verifying.verify import Wish, verify_log
 
+
 def query(path: Path, sql: str) -> list[Any]:
     """Return all rows. In the process that writes the log, only after the log was closed or by another connection."""
     with closing(sqlite3.connect(path, timeout=5)) as db:

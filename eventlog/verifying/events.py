@@ -5,6 +5,7 @@ So one damaged event is one finding: the next one is checked against what is sto
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 import msgspec
@@ -19,6 +20,8 @@ from eventlog.verifying.pages import Table, Unreadable
 from eventlog.verifying.subject import Subject
 
 GAP = "eventlog.capture_gap"
+PLACES_MAX = 5
+_INDEXED = "SELECT count(*) FROM events INDEXED BY events_by_branch WHERE branch = ? AND seq BETWEEN ? AND ?"
 
 
 class LostSeqs(msgspec.Struct):
@@ -80,11 +83,26 @@ class EventCheck:
             self._tombstones = dict(self._db.execute(sql, (first, last)))
 
     def _unreadable(self, page: Unreadable) -> None:
-        """Rows cannot be read."""
+        """Rows cannot be read; the index may still know whose they are."""
         last = min(page.last, self._subject.last_seq)
-        many = f"seq {page.first}" if last == page.first else f"seq {page.first} to {last}"
-        self._findings.add("page", f"{many}: {page.error}", seq=page.first, readable=f"events up to {page.first - 1}")
         self._gone = last
+        known = [(row, n) for row in self._subject.branches if (n := self._indexed(row, page.first, last))]
+        many = f"seq {page.first}" if last == page.first else f"seq {page.first} to {last}"
+        readable = f"events up to seq {page.first - 1}"
+        if len(known) == 1:
+            place = self._subject.place(known[0][0])
+            self._findings.add("page", f"{many}: {page.error}", seq=page.first, place=place, readable=readable)
+        else:
+            whose = "; ".join(f"{n} of {self._subject.place(row)}" for row, n in known[:PLACES_MAX])
+            what = f"{many}{f' ({whose})' if whose else ''}: {page.error}"
+            self._findings.add("page", what, seq=page.first, readable=readable)
+
+    def _indexed(self, branch: int, first: int, last: int) -> int:
+        """Return how many events of a branch the index knows between two seqs."""
+        try:
+            return int(self._db.execute(_INDEXED, (branch, first, last)).fetchone()[0])
+        except sqlite3.Error:
+            return 0
 
     def _missing(self, first: int, last: int) -> None:
         """Seqs are not there: they are given without gaps, and only compaction takes events away."""

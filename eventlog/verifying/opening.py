@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import struct
 from pathlib import Path
 
 from eventlog.errors import FormatTooNewError, LogNotFoundError, LogOpenError, NotAnEventLogError
-from eventlog.raw.wal import read_wal
+from eventlog.raw.wal import read_wal, wal_of
 from eventlog.schema import (
     APPLICATION_ID,
     FORMAT,
@@ -20,8 +21,14 @@ from eventlog.storage import open_unchecked, translated
 from eventlog.verifying.digests import keep_bytes
 from eventlog.verifying.report import Findings
 
-SIGN = b"CREATE TRIGGER events_never_vanish BEFORE DELETE ON events"
-"""In the bytes of every log, and of nothing else, unless somebody wrote about it."""
+SIGNS = (
+    b"CREATE TRIGGER events_never_vanish BEFORE",
+    b"CREATE TABLE events (\n  seq INTEGER",
+    b"INDEX events_of_record ON",
+)
+"""In the bytes of every log, and of nothing else, unless somebody wrote about it; they stand on several pages."""
+HEADER = struct.Struct(">16s 52x I")
+"""The beginning of an SQLite database, and its application id."""
 SIGN_PART_BYTES = 1 << 20
 WAL_LOOKS_MAX = 4
 """A log that is being written to looks broken for a moment; what stays is."""
@@ -67,6 +74,7 @@ def _identified(db: sqlite3.Connection, path: Path, findings: Findings) -> sqlit
             _compare(objects, expected, findings)
         if is_former:
             stand_ins(db)
+        _check_size(db, path, findings)
     except BaseException:
         db.close()
         raise
@@ -109,15 +117,25 @@ def _damaged(path: Path, findings: Findings, error: sqlite3.DatabaseError) -> sq
 
 def is_marked(path: Path) -> bool:
     """Whether the bytes of a file, or of its write-ahead log, are those of a log."""
-    for name in (path, path.with_name(path.name + "-wal")):
+    for name in (path, wal_of(path)):
         if name.exists():
             with name.open("rb") as file:
-                rest = b""
+                rest = file.read(HEADER.size)
+                if len(rest) == HEADER.size and HEADER.unpack(rest) == (b"SQLite format 3\0", APPLICATION_ID):
+                    return True
                 while part := file.read(SIGN_PART_BYTES):
-                    if SIGN in rest + part:
+                    if any(sign in rest + part for sign in SIGNS):
                         return True
-                    rest = part[-len(SIGN) :]
+                    rest = part[-max(map(len, SIGNS)) :]
     return False
+
+
+def _check_size(db: sqlite3.Connection, path: Path, findings: Findings) -> None:
+    """Take down that the file ends before its last page does; SQLite fills up what is missing with zeros."""
+    pages, page_bytes = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    missing = pages * page_bytes - path.stat().st_size
+    if missing > 0 and not read_wal(path).pages:
+        findings.add("file", f"it ends {missing} bytes early")
 
 
 def _check_wal(path: Path, findings: Findings) -> None:

@@ -29,7 +29,7 @@ class Table:
         """``key`` is the first of ``columns``, and the rowid; ``table`` may go on with further conditions."""
         self._db, self._rows = db, rows
         word = "AND" if " WHERE " in table else "WHERE"
-        self._page = f"SELECT {columns} FROM {table} {word} {key} > ? AND {key} <= ? ORDER BY {key} LIMIT ?"
+        self._page = f"SELECT {columns} FROM {table} {word} {key} >= ? AND {key} <= ? ORDER BY {key} LIMIT ?"
         self._one = f"SELECT {columns} FROM {table} {word} {key} = ?"
 
     def read(self, after: int, to: int) -> Iterator[list[Any] | Unreadable]:
@@ -52,7 +52,7 @@ class Table:
         """Return the rows of a page; with an error, up to where they could be read, perhaps without the last one."""
         rows: list[Any] = []
         try:
-            for row in self._db.execute(self._page, (after, to, rows_max)):
+            for row in self._db.execute(self._page, (after + 1, to, rows_max)):  # > would touch the page of `after`
                 if type(row[0]) is not int or row[0] <= (rows[-1][0] if rows else after):
                     raise sqlite3.DatabaseError("rows are not in the order of their key")
                 rows.append(row)

@@ -224,11 +224,14 @@ def _finished(report: VerifyReport, findings: Findings, subject: Subject | None)
 
 def _readable(findings: Findings, subject: Subject) -> list[str]:
     """Return what is sound all the same."""
+    everywhere = findings.first_bad.get(NOWHERE)
     damaged = {place: seq for place, seq in findings.first_bad.items() if place != NOWHERE}
+    if everywhere is not None:
+        damaged = {place: seq for place, seq in damaged.items() if seq < everywhere}
     lines = [f"{place}: what stands before seq {seq}" for place, seq in sorted(damaged.items(), key=lambda d: d[1])]
-    if NOWHERE in findings.first_bad:
-        lines.insert(0, f"the whole log: what stands before seq {findings.first_bad[NOWHERE]}")
     others = len([row for row in subject.branches if row and subject.place(row) not in damaged])
-    if others and findings.first_bad:
-        lines.append(f"{others} other branches hold together" if NOWHERE not in findings.first_bad else "")
-    return [line for line in lines if line]
+    if everywhere is not None:
+        lines.append(f"everything else: what stands before seq {everywhere}")
+    elif others and damaged:
+        lines.append(f"{others} other branch{'es hold' if others > 1 else ' holds'} together")
+    return lines
