@@ -38,6 +38,7 @@ COMMANDS = {
     "forget": "forget:forget",
     "stats": "stats:stats",
     "doctor": "doctor:doctor",
+    "verify": "verify:verify",
     "export": "transfer:export_events",
     "import": "transfer:import_events",
 }

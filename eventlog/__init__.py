@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from eventlog.resume.divergence import DivergedError, Divergence, RunTakenOverError, ToolInFlightError
     from eventlog.resume.outcome import Reexecution
     from eventlog.run import Run
+    from eventlog.verifying.report import VerifyReport
     from eventlog.writer import Options, Status
 
 __version__ = "0.1.0"
@@ -82,6 +83,7 @@ _HOMES = {
     "resume.divergence": "DivergedError Divergence RunTakenOverError ToolInFlightError",
     "resume.outcome": "Reexecution",
     "run": "Run",
+    "verifying.report": "VerifyReport",
     "writer": "Options Status",
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
@@ -139,6 +141,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "Status",
     "StoredEvent",
     "ToolInFlightError",
+    "VerifyReport",
     "idempotency_key",
     "open",
     "projection",

@@ -12,6 +12,7 @@ import msgspec
 
 from eventlog.branching import base_of, find_branch, last_event, make_branch, override_execution
 from eventlog.chain import Chain
+from eventlog.chain_key import require_key
 from eventlog.contents import Cache, NewContent
 from eventlog.errors import (
     AppendError,
@@ -154,6 +155,8 @@ class Appender:
         version = self.db.execute("PRAGMA data_version").fetchone()[0]
         if version != self._version:
             self.leases.verify(self._seen_seq)
+            if not self._last_seq:  # until there are events, another process may give the log a key
+                require_key(self.db, self.chain)
             self._last_seq = self.db.execute(_LAST_SEQ).fetchone()[0]
             self._digests.clear()
             self._notice_collections()

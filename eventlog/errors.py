@@ -90,7 +90,7 @@ class FormatTooNewError(LogOpenError):
 class ChainKeyError(LogOpenError):
     """The chain of digests was made with a key, and this process has another one or none."""
 
-    hint = "set EVENTLOG_KEY to the key the log was made with; export and import move a log to another key"
+    hint = "set EVENTLOG_KEY to what it was when the log was made, or unset it; export and import give it another key"
 
 
 class CipherKeyError(LogOpenError):

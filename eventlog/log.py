@@ -40,6 +40,7 @@ from eventlog.writer import Options, Status, Writer
 if TYPE_CHECKING:
     from eventlog.resume.outcome import Reexecution
     from eventlog.resume.reexecute import RunReexecutor
+    from eventlog.verifying.report import VerifyReport
 
 DEFAULT_PATH = "eventlog.db"
 """Used when neither a path nor ``EVENTLOG_DB`` is given."""
@@ -479,6 +480,23 @@ class Log:
             msgspec.structs.replace(info, status=_branch_status(reader, row, owned=_is_owned(reader, row)))
             for info, row in found
         ]
+
+    def verify(self, *, deep: bool = False, head: str | None = None, run: str | None = None) -> VerifyReport:
+        """Return whether the log, or one run of it, holds together; what is damaged is a finding, not an error.
+
+        Without a key it finds accidental damage; with ``EVENTLOG_KEY``, set when the log was made and now, tampering
+        too. A cut tail shows only against a ``head`` that was kept elsewhere (``report.head``). ``deep`` also folds
+        every stored state again.
+
+        Raises:
+            ChainKeyError: ``EVENTLOG_KEY`` is another key than the one the log was made with.
+            NotFoundError: there is no such run.
+            HeadFormatError: ``head`` is none.
+        """
+        from eventlog.verifying.verify import Wish, verify_log  # noqa: PLC0415 - reading needs none of it
+
+        _ = self.reader  # what was captured so far is there
+        return verify_log(self.path, Wish(deep=deep, head=head, run=run))
 
     def executions(self, run: str, *, branch: str = MAIN_BRANCH) -> list[ExecutionInfo]:
         """Return the kickoffs of a branch in the order they started.

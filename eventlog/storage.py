@@ -14,6 +14,8 @@ from typing import Literal
 from urllib.parse import quote
 
 from eventlog import errors
+from eventlog.chain import Chain
+from eventlog.chain_key import chain_of_environment, require_key, store_check, stored_check
 from eventlog.logger import Logger
 from eventlog.schema import (
     APPLICATION_ID,
@@ -67,18 +69,22 @@ def open_writer(
     like: Seal | None = None,
     *,
     archive: bool = False,
+    chain: Chain | None = None,
 ) -> Connection:
     """Return a connection that may append; makes the file, or brings an older format up to date.
 
     ``key``: what the log is encrypted with; ``None`` means that of the environment. A new file is encrypted if there
     is one, or as the log whose seal is ``like``: rows may then be copied from that one as they are. ``archive``: it
-    may be what compaction moved events to, which nobody else writes.
+    may be what compaction moved events to, which nobody else writes. ``chain``: with the key of the log's digests;
+    ``None`` means that of the environment.
 
     Raises:
+        ChainKeyError: ``chain`` is not the one the log was made with; the file was not changed.
         LogOpenError: one of its kinds; the file was not changed then.
     """
     _check_sqlite(path)
     key = cipher_key(None, str(path)) if key is None else key
+    chain = chain_of_environment(str(path)) if chain is None else chain
     with opening, translated(path):
         _close_inherited()
         is_new = _create_private(path)
@@ -89,15 +95,18 @@ def open_writer(
                 _shape(db)
             else:  # before the first setting that may write
                 _require_our_objects(db, path, version, strict=True)
+                require_key(db, chain)
                 _unlock(db, path, key)
             _prepare_writer(db, synchronous)
             _bring_up_to_date(db, path, new_lock(key) if like is None else like.lock)
             _unlock(db, path, key)
             if not archive:
                 _refuse_archive(db, path)
+            _give_key(db, chain)
         except BaseException as error:
             db.close()
-            if is_new and not isinstance(error, errors.CipherKeyError):  # then another process made it meanwhile
+            is_others = isinstance(error, (errors.ChainKeyError, errors.CipherKeyError))  # who made it meanwhile
+            if is_new and not is_others:
                 _remove(path)
             raise
     return db
@@ -153,6 +162,27 @@ def is_sealed(path: Path) -> bool:
 def _unlock(db: Connection, path: Path, key: CipherKey) -> None:
     """Have what opens the values of the log, or refuse."""
     db.seal = open_seal(read_lock(db, stored_objects(db)), key, str(path))
+
+
+def open_unchecked(path: Path, *, tolerant: bool = False) -> Connection:
+    """Return a connection that cannot write to whatever the file is, for those who look for damage.
+
+    ``tolerant`` makes SQLite go on where a file ends early. Nothing is translated: its errors are what is looked for.
+    """
+    _check_sqlite(path)
+    with opening:
+        _close_inherited()
+        try:
+            db = _connect_read_only(path)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+            db = sqlite3.connect(uri, uri=True, isolation_level=None, factory=Connection)
+        _guard_schema(db)
+        if tolerant:
+            db.execute("PRAGMA writable_schema = ON")
+    return db
 
 
 def _close_inherited() -> None:
@@ -320,6 +350,16 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path, lock: str) -> None:
             if _identify(db, path) < FORMAT:  # another process may have been quicker
                 migrate(db, lock)
     _require_our_objects(db, path, FORMAT, strict=True)
+
+
+def _give_key(db: sqlite3.Connection, chain: Chain) -> None:
+    """Note the key of a chain that has not begun yet."""
+    if not chain.is_keyed or stored_check(db) is not None:
+        return require_key(db, chain)
+    with transaction(db):
+        require_key(db, chain)  # another process may have been quicker
+        store_check(db, chain)
+    return None
 
 
 def _refuse_archive(db: sqlite3.Connection, path: Path) -> None:

@@ -16,6 +16,7 @@ from uuid import uuid4
 import msgspec
 
 from eventlog import pipeline
+from eventlog.chain_key import chain_of_environment
 from eventlog.codec import Encoder
 from eventlog.compaction.auto import Compactor, is_unfinished
 from eventlog.contents import ContentIndex
@@ -114,9 +115,11 @@ class Writer:
         self.path, self.options = path, options
         synchronous: Synchronous = "FULL" if options.durability == "fsync" else "NORMAL"
         self.key = key = options.key
+        chain = chain_of_environment(str(path))
         self.pipeline = Pipeline(
-            lambda: open_writer(path, synchronous, key, options.like), options.durability, options.batch_ms
-        )
+            lambda: open_writer(path, synchronous, key, options.like, chain=chain),
+            options.durability, options.batch_ms, chain,
+        )  # fmt: skip
         self.encoder = self._encoder()
         self.pipeline.on_lost = self.encoder.index.clear
         self.snapshots = Snapshotter(lambda: Reader(path, key), self._store_snapshot, options.snapshot_on)
