@@ -39,6 +39,7 @@ COMMANDS = {
     "stats": "stats:stats",
     "doctor": "doctor:doctor",
     "verify": "verify:verify",
+    "backup": "backup:backup",
     "export": "transfer:export_events",
     "import": "transfer:import_events",
 }

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eventlog.backup import Backup
     from eventlog.capture.tools import idempotency_key
     from eventlog.compaction.report import CompactionReport
     from eventlog.errors import (
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "backup": "Backup",
     "capture.tools": "idempotency_key",
     "compaction.report": "CompactionReport",
     "errors": (
@@ -91,6 +93,7 @@ _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names
 __all__ = [  # sorted by name; tested against what can be imported
     "AmbiguousCursorError",
     "AppendError",
+    "Backup",
     "BranchExistsError",
     "BranchInfo",
     "BranchNameError",

@@ -38,6 +38,7 @@ from eventlog.seal import EXECUTION, CipherKey, Seal, cipher_key
 from eventlog.writer import Options, Status, Writer
 
 if TYPE_CHECKING:
+    from eventlog.backup import Backup
     from eventlog.resume.outcome import Reexecution
     from eventlog.resume.reexecute import RunReexecutor
     from eventlog.verifying.report import VerifyReport
@@ -497,6 +498,20 @@ class Log:
 
         _ = self.reader  # what was captured so far is there
         return verify_log(self.path, Wish(deep=deep, head=head, run=run))
+
+    def backup(self, path: str | os.PathLike[str]) -> Backup:
+        """Return a copy of the log as it stands now, verified, made while everybody goes on writing.
+
+        The new file is private (0600) and complete or not there; one that exists is never overwritten.
+
+        Raises:
+            LogUnwritableError: there is something of that name, or no space; nothing was left.
+            LogDamagedError: the log does not hold together; no copy was kept.
+        """
+        from eventlog.backup import make_backup  # noqa: PLC0415 - reading needs none of it
+
+        _ = self.reader  # what was captured so far is there
+        return make_backup(self.path, Path(path))
 
     def executions(self, run: str, *, branch: str = MAIN_BRANCH) -> list[ExecutionInfo]:
         """Return the kickoffs of a branch in the order they started.

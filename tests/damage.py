@@ -64,7 +64,7 @@ def grown_log(path: Path) -> Path:
         for number in range(HISTORY):
             log.append("old.step", {"n": number, "text": f"{number % 7} " + "long ago " * 60}, run="old")
         log.snapshot("old", to=HISTORY - 20)
-        log.compact(1)
+        log.compact(1, keep_tape=True)
         with log.run("new"):
             build("sequential_react").start()
         for number in range(20):

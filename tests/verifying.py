@@ -35,9 +35,9 @@ def numbers(path: Path, *, field: str = "n") -> list[int]:
     return [int(row[0]) for row in query(path, sql) if row[0] is not None]
 
 
-def problems(path: Path) -> Iterator[str]:
+def problems(path: Path, *, deep: bool = True) -> Iterator[str]:
     """Yield what is wrong with a file: everything ``eventlog verify --deep`` finds."""
-    for found in verify_log(path, Wish(deep=True)).findings:
+    for found in verify_log(path, Wish(deep=deep)).findings:
         yield f"{found.kind}, seq {found.seq}: {found.what}"
 
 

@@ -95,8 +95,9 @@ class ContentCheck:
 
     def _look(self, chunk: Wanted) -> None:
         """Look at some contents."""
+        names = [name for name in chunk if name.isascii()]  # others are no hashes
         try:
-            rows = self._db.execute(f"{_FROM} WHERE c.hash IN ({','.join('?' * len(chunk))})", list(chunk)).fetchall()
+            rows = self._db.execute(f"{_FROM} WHERE c.hash IN ({','.join('?' * len(names))})", names).fetchall()
         except sqlite3.Error:
             rows = self._one_by_one(chunk)
         for row in rows:
@@ -108,7 +109,7 @@ class ContentCheck:
     def _one_by_one(self, chunk: Wanted) -> list[Any]:
         """Return the rows that can be read."""
         rows = []
-        for name, (seq, place) in list(chunk.items()):
+        for name, (seq, place) in [item for item in chunk.items() if item[0].isascii()]:
             try:
                 rows += self._db.execute(f"{_FROM} WHERE c.hash = ?", (name,)).fetchall()
             except sqlite3.Error as error:

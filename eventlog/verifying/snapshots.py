@@ -49,7 +49,7 @@ class SnapshotCheck:
         """Return what is wrong with one snapshot by itself."""
         if kind not in ("checkpoint", "cache"):
             return f"it is of no kind we know: {kind!r}"
-        if not isinstance(seq, int) or not 0 <= seq <= max(self._subject.last_seq, branch.base):
+        if not isinstance(seq, int) or seq < 0 or not (seq <= branch.base or self._subject.has_come_to(seq)):
             return f"it stands at seq {seq!r}, which no event has"
         if not state:
             return ""

@@ -154,8 +154,8 @@ class StructureCheck:
             return str(error)
         if status not in STATUSES:
             return f"its status is {status!r}"
-        if ended is not None and not started <= ended <= max(self._subject.last_seq, ended):
-            return f"it ended at {ended}, before it began at {started}"
+        if ended is not None and (ended < started or not self._subject.has_come_to(ended)):
+            return f"it began at seq {started} and ended at {ended}, which cannot be"
         found = self._db.execute(_STARTED, (started,)).fetchone()
         if found is None:
             gone = started <= self._subject.highest_base or any(a <= started <= b for a, b in self._subject.lost_seqs)

@@ -104,6 +104,10 @@ class Subject:
         run = self.runs.get(known.run)
         return Place(str(run) if run is not None else f"#{known.run}", str(known.name))
 
+    def has_come_to(self, seq: int) -> bool:
+        """Whether the log has come as far as a seq by now."""
+        return seq <= self.last_seq or seq <= newest_seq(self.db)
+
     @property
     def highest_base(self) -> int:
         """The greatest base: seqs up to here may be missing."""

@@ -11,29 +11,32 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import eventlog
 from eventlog.verifying.verify import verify_log
 from tests.damage import copy_of, editing, grown_log
 from tests.property.test_compact_laws import grow
 from tests.property.test_snapshot_laws import EXAMPLES, new_log
-from tests.verifying import problems
 
 COVERED = {
     "events": (
         "rowid",
-        "branch run event_id type at_ns parent previous triggered started emission task agent path flags payload"
-        " digest",
+        (
+            "branch run event_id type at_ns parent previous triggered started emission task agent path flags payload"
+            " digest"
+        ),
     ),
     "contents": ("rowid", "hash kind parent text body"),
     "bases": ("branch", "seq digest state projections spent keeps_tape events created_ns proof"),
     "retained": ("branch, seq", "branch seq previous"),
     "tombstones": ("what, id", "what id proof"),
     "branches": ("id", "run parent fork_seq base_seq"),
-}  # fmt: skip
+}
 """Table → its key, and the columns of which every bit counts.
 
 Not the time of a tombstone, which nothing proves; not the names of runs and branches, which no digest covers.
 """
-NOT_IN_USE = "branches WHERE id = 0"
+NO_JSON = "a stored value cannot be read"
+"""What is said of a payload that never was any: the histories of these laws have some."""
 
 
 @cache
@@ -99,6 +102,11 @@ def test_a_row_that_was_taken_away_is_found(table: str, data: st.DataObject) -> 
     assert not verify_log(path).ok
 
 
+def unexpected(log: eventlog.Log) -> list[str]:
+    """Return what a deep check finds, beside what the histories bring with them."""
+    return [found.what for found in log.verify(deep=True).findings if not found.what.startswith(NO_JSON)]
+
+
 @EXAMPLES
 @given(st.data())
 def test_a_log_that_nobody_touched_is_sound(data: st.DataObject) -> None:
@@ -106,9 +114,9 @@ def test_a_log_that_nobody_touched_is_sound(data: st.DataObject) -> None:
     with new_log(5, 4) as log:
         grow(log, data)
         head = log.verify().head
-        assert list(problems(log.path)) == []
+        assert unexpected(log) == []
         log.compact(data.draw(st.integers(0, 3)))
         grow(log, data)
 
-        assert list(problems(log.path)) == []
+        assert unexpected(log) == []
         assert log.verify(head=head).findings == []
