@@ -10,10 +10,16 @@ from typing import Any
 
 import msgspec
 
-from eventlog.branching import find_branch, last_event, make_branch, override_execution
+from eventlog.branching import base_of, find_branch, last_event, make_branch, override_execution
 from eventlog.chain import Chain
 from eventlog.contents import Cache, NewContent
-from eventlog.errors import AppendError, BranchExistsError, BranchNotFoundError, SequenceConflictError
+from eventlog.errors import (
+    AppendError,
+    BranchExistsError,
+    BranchNotFoundError,
+    CompactedError,
+    SequenceConflictError,
+)
 from eventlog.lease import Lease, Leases
 from eventlog.owner import this_process
 from eventlog.record import MAIN_BRANCH, NewEvent, NewExecution, join_path
@@ -22,11 +28,11 @@ from eventlog.storage import transaction
 
 NAMES_MAX, PATHS_MAX, LINKS_MAX = 20_000, 20_000, 20_000
 
-_INSERT_EVENT = (
+INSERT_EVENT = (
     "INSERT INTO events (seq, branch, run, event_id, type, at_ns, parent, previous, triggered, started,"
     " emission, task, agent, path, flags, payload, digest) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
-_INSERT_CONTENT = (
+INSERT_CONTENT = (
     "INSERT INTO contents (hash, kind, parent, text, body) VALUES (?, ?,"
     " (SELECT id FROM contents WHERE hash = ?), (SELECT id FROM contents WHERE hash = ?), ?)"
     " ON CONFLICT (hash) DO NOTHING"
@@ -194,7 +200,7 @@ class Appender:
         seq = self._last_seq + 1
         row = self._row(seq, run, branch, event)
         try:
-            self.db.execute(_INSERT_EVENT, row)
+            self.db.execute(INSERT_EVENT, row)
         except sqlite3.IntegrityError as error:
             return self._existing(run, event, error)
         self._last_seq = seq
@@ -206,7 +212,7 @@ class Appender:
     def _store(self, content: NewContent) -> None:
         """Store a content unless it is there."""
         body = self.seal.seal_text(content.body, CONTENT, content.hash)
-        self.db.execute(_INSERT_CONTENT, (content.hash, content.kind, content.parent, content.text, body))
+        self.db.execute(INSERT_CONTENT, (content.hash, content.kind, content.parent, content.text, body))
 
     def _row(self, seq: int, run: int, branch: int, event: NewEvent) -> tuple[Any, ...]:
         """Return the columns of an event, digest last."""
@@ -228,10 +234,10 @@ class Appender:
         path, flags, payload = self._path_id(event.path), event.flags, self.seal.seal(event.payload, EVENT, seq)
         digest = self.chain.digest(self._digest(branch), seq, facts, join_path(labels), flags, payload)
         return (
-            seq, branch, run, event_id, self._name_id("type", event.type, event.type_class), event.at_ns,
+            seq, branch, run, event_id, self.name_id("type", event.type, event.type_class), event.at_ns,
             *links, event.emission_sequence,
-            self._name_id("task", *task) if task else None,
-            self._name_id("agent", *agent) if agent else None,
+            self.name_id("task", *task) if task else None,
+            self.name_id("agent", *agent) if agent else None,
             path, flags, payload.decode(), digest,
         )  # fmt: skip
 
@@ -269,7 +275,7 @@ class Appender:
             known = self._digests[branch] = last_event(self.db, branch)[1]
         return known
 
-    def _name_id(self, kind: str, name: str, label: str) -> int:
+    def name_id(self, kind: str, name: str, label: str) -> int:
         """Return the row of an interned name."""
         key = (kind, name, label or "")
         found = self._names.get(key)
@@ -286,11 +292,15 @@ class Appender:
             return 0
         found = self._paths.get(path)
         if found is None:
-            key = (self._path_id(path[:-1]), self._stored(path[-1], PATH))
-            self.db.execute("INSERT INTO paths (parent, label) VALUES (?, ?) ON CONFLICT DO NOTHING", key)
-            found = int(self.db.execute("SELECT id FROM paths WHERE parent = ? AND label = ?", key).fetchone()[0])
+            found = self.path_below(self._path_id(path[:-1]), self._stored(path[-1], PATH))
             self._paths.put(path, found)
         return found
+
+    def path_below(self, parent: int, label: str) -> int:
+        """Return the row of the path ``label`` in the path of row ``parent``."""
+        key = (parent, label)
+        self.db.execute("INSERT INTO paths (parent, label) VALUES (?, ?) ON CONFLICT DO NOTHING", key)
+        return int(self.db.execute("SELECT id FROM paths WHERE parent = ? AND label = ?", key).fetchone()[0])
 
     def _index(self, seq: int, branch: int, path: int, event: NewEvent) -> None:
         """Keep the index of kickoffs, and who has the branch open, in step with the events."""
@@ -323,8 +333,8 @@ class Appender:
 
     def _make_stale(self, run: int, branch: int, event: NewEvent, name: str) -> int:
         """Return the row of the branch for what is recorded after another process took the meant one over."""
-        seen = self.leases.seen_seq(event.run, event.branch)
-        return make_branch(self.db, run, name, branch, last_event(self.db, branch, seen)[0])
+        seen = last_event(self.db, branch, self.leases.seen_seq(event.run, event.branch))[0]
+        return make_branch(self.db, run, name, branch, max(seen, base_of(self.db, branch)))
 
     def _make_run(self, run: str, branch: str, attribution: str) -> tuple[int, int]:
         """Return the rows of a run and its branch, making what a first event may make."""
@@ -349,6 +359,7 @@ class Appender:
 
         Raises:
             BranchExistsError: the run has one of that name. Nothing was written.
+            CompactedError: the cursor was compacted meanwhile. Nothing was written.
         """
         try:
             with transaction(self.db):
@@ -357,6 +368,8 @@ class Appender:
                 made = name or self._free_name(row)
                 if find_branch(self.db, row, made) is not None:
                     raise BranchExistsError(run, made)
+                if seq < (oldest := base_of(self.db, parent_row)):
+                    raise CompactedError(run, parent, oldest)
                 branch = make_branch(self.db, row, made, parent_row, seq)
                 if edit is not None:
                     self._insert_at(row, branch, edit)
@@ -412,9 +425,11 @@ class Appender:
         return len(self.leases)
 
     def write_snapshot(self, row: tuple[Any, ...]) -> None:
-        """Store a snapshot: branch, seq, kind, projection, version, trigger, created_ns, state."""
+        """Store a snapshot: branch, seq, kind, projection, version, trigger, created_ns, state; none below a base."""
         row = (*row[:-1], self.seal.seal_text(row[-1], SNAPSHOT, row[3], row[1]))
         with transaction(self.db):
+            if row[1] < base_of(self.db, row[0]):
+                return
             self.db.execute(
                 "INSERT INTO snapshots (branch, seq, kind, projection, version, trigger, created_ns, state)"
                 " VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (branch, projection, seq, kind)"

@@ -19,13 +19,14 @@ import msgspec
 from msgspec import structs
 
 from eventlog.chain import Chain
-from eventlog.seal import BASE, Seal
+from eventlog.seal import BASE as PLACE
+from eventlog.seal import Seal
 
 _COLUMNS = "branch, seq, digest, state, projections, spent, keeps_tape, events, created_ns, proof"
-_BASE = f"SELECT {_COLUMNS} FROM bases WHERE branch = ?"
-_RETAINED = (
+BASE = f"SELECT {_COLUMNS} FROM bases WHERE branch = ?"
+RETAINED = (
     "SELECT k.seq, k.previous, e.digest FROM retained AS k LEFT JOIN events AS e ON e.seq = k.seq"
-    " WHERE k.branch = ? ORDER BY k.seq"
+    " WHERE k.branch = ? AND k.seq <= ? ORDER BY k.seq"
 )
 _TEXTS = ("state", "projections", "spent")
 """What is sealed in a sealed log."""
@@ -33,7 +34,7 @@ PUT = f"INSERT OR REPLACE INTO bases ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)"
 
 
 class Base(msgspec.Struct, kw_only=True):
-    """One row of ``bases``, as it is stored."""
+    """One row of ``bases``; as a sealed log stores it, its three texts are sealed, and the proof covers them so."""
 
     branch: int
     seq: int
@@ -45,7 +46,7 @@ class Base(msgspec.Struct, kw_only=True):
     projections: str = "{}"
     """JSON: name → version and state of the user's projections there."""
     spent: str = "[]"
-    """JSON: the model calls whose events are gone (``eventlog.compaction.spent``)."""
+    """JSON: the model calls whose events are gone, a list of ``Spent``."""
     keeps_tape: bool = False
     """Whether all that a re-execution needs is retained."""
     events: int = 0
@@ -61,13 +62,31 @@ class Base(msgspec.Struct, kw_only=True):
         )  # fmt: skip
 
 
+class Spent(msgspec.Struct, frozen=True, array_like=True):
+    """A model call whose events are gone: for the sums of tokens."""
+
+    lane: str
+    """Path of the scope that asked."""
+    seq: int
+    agent_id: str | None
+    agent_role: str | None
+    usage: dict[str, Any]
+    is_told: bool
+    """Whether CrewAI told the call by an event of its own."""
+
+
+def read_spent(base: Base) -> list[Spent]:
+    """Return the model calls whose events are gone."""
+    return msgspec.json.decode(base.spent, type=list[Spent])
+
+
 Retained = tuple[int, bytes, bytes | None]
 """Seq, the digest it chains to, its own digest (``None``: the event is missing)."""
 
 
 def read_base(db: sqlite3.Connection, branch: int) -> Base | None:
     """Return the base of a branch; ``None`` for one that was never compacted."""
-    row = db.execute(_BASE, (branch,)).fetchone()
+    row = db.execute(BASE, (branch,)).fetchone()
     return None if row is None else as_base(row)
 
 
@@ -80,17 +99,17 @@ def as_base(row: Any) -> Base:
 
 def sealed_base(base: Base, seal: Seal) -> Base:
     """Return a base as it is stored; ``base_proof`` covers it like that. Nothing changes in a plain log."""
-    return structs.replace(base, **{f: seal.seal_text(getattr(base, f), BASE, f, base.seq) for f in _TEXTS})
+    return structs.replace(base, **{f: seal.seal_text(getattr(base, f), PLACE, f, base.seq) for f in _TEXTS})
 
 
 def unsealed_base(base: Base, seal: Seal) -> Base:
     """Return a stored base with its texts as JSON."""
-    return structs.replace(base, **{f: seal.unseal_text(getattr(base, f), BASE, f, base.seq) for f in _TEXTS})
+    return structs.replace(base, **{f: seal.unseal_text(getattr(base, f), PLACE, f, base.seq) for f in _TEXTS})
 
 
-def read_retained(db: sqlite3.Connection, branch: int) -> list[Retained]:
-    """Return what is retained for a branch, in order."""
-    return list(db.execute(_RETAINED, (branch,)))
+def read_retained(db: sqlite3.Connection, base: Base) -> list[Retained]:
+    """Return what is retained for a base, in order; rows above it belong to a compaction under way."""
+    return list(db.execute(RETAINED, (base.branch, base.seq)))
 
 
 def base_proof(chain: Chain, base: Base, retained: list[Retained]) -> bytes:

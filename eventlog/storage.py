@@ -53,17 +53,22 @@ processes could then remove the WAL under it. Closing waits until the child want
 because it needs SQLite's own mutexes, which a thread of another library may have held at the fork.
 """
 
+ARCHIVE_OF = "archive_of"
+"""Key in ``meta``: the salt of the log whose compacted events the file holds."""
+
 Synchronous = Literal["NORMAL", "FULL"]
 log = Logger(__name__)
 
 
 def open_writer(
-    path: Path, synchronous: Synchronous = "NORMAL", key: CipherKey | None = None, like: Seal | None = None
-) -> Connection:
+    path: Path, synchronous: Synchronous = "NORMAL", key: CipherKey | None = None, like: Seal | None = None, *,
+    archive: bool = False,
+) -> Connection:  # fmt: skip
     """Return a connection that may append; makes the file, or brings an older format up to date.
 
     ``key``: what the log is encrypted with; ``None`` means that of the environment. A new file is encrypted if there
     is one, or as the log whose seal is ``like``: rows may then be copied from that one as they are.
+    ``archive``: it may be what compaction moved events to, which nobody else writes.
 
     Raises:
         LogOpenError: one of its kinds; the file was not changed then.
@@ -83,6 +88,8 @@ def open_writer(
                 _unlock(db, path, key)
             _prepare_writer(db, synchronous)
             _bring_up_to_date(db, path, new_lock(key) if like is None else like.lock)
+            if not archive:
+                _refuse_archive(db, path)
             _unlock(db, path, key)
         except BaseException as error:
             db.close()
@@ -309,6 +316,13 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path, lock: str) -> None:
             if _identify(db, path) < FORMAT:  # another process may have been quicker
                 migrate(db, lock)
     _require_our_objects(db, path, FORMAT, strict=True)
+
+
+def _refuse_archive(db: sqlite3.Connection, path: Path) -> None:
+    """The seqs that follow in an archive are those of its log."""
+    if db.execute("SELECT 1 FROM meta WHERE key = ?", (ARCHIVE_OF,)).fetchone():
+        reason = "an archive of compacted events can only be read; to go on with a run of it: eventlog export, import"
+        raise errors.LogUnwritableError(str(path), reason)
 
 
 def _require_our_objects(db: sqlite3.Connection, path: Path, version: int, *, strict: bool) -> None:

@@ -74,7 +74,8 @@ def _fork_event(reader: Reader, run: str, parent: str, fork_seq: int) -> str | N
     """Return the id of the last event a branch inherits."""
     row = reader.branch_id(run, parent)
     seq = reader.head(row, fork_seq)
-    return next((event.event_id for event in reader.stored(None, after=seq - 1, to=seq)), None)
+    event = reader.at(seq)
+    return None if event is None else event.event_id
 
 
 def _event_lines(reader: Reader, segments: list[Segment]) -> Iterator[EventLine]:
