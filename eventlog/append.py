@@ -373,12 +373,16 @@ class Appender:
                 branch = make_branch(self.db, row, made, parent_row, seq)
                 if edit is not None:
                     self._insert_at(row, branch, edit)
-                for path in reopened:
-                    override_execution(self.db, branch, self._path_id(path), "running", None)
+                self.reopen(branch, reopened)
         except BaseException:
             self.forget()
             raise
         return made
+
+    def reopen(self, branch: int, paths: Iterable[tuple[str, ...]]) -> None:
+        """Say on a branch that executions that had ended on its parent are unfinished; part of a transaction."""
+        for path in paths:
+            override_execution(self.db, branch, self._path_id(path), "running", None)
 
     def _free_name(self, run: int) -> str:
         """Return the first of ``fork-1``, ``fork-2``… that a run has not."""

@@ -15,7 +15,7 @@ import msgspec
 
 from eventlog import errors
 from eventlog.append import shown_id
-from eventlog.bases import BASE, Base, as_base, unsealed_base
+from eventlog.bases import SELECT_BASE, Base, as_base, unsealed_base
 from eventlog.contents import Cache
 from eventlog.pieces import join_pieces
 from eventlog.record import BranchInfo, Event, ExecutionInfo, StoredEvent
@@ -228,17 +228,19 @@ class Reader:
         return [(owner, low, high) for owner, low, high, _ in self._walk(branch, to)][::-1]
 
     def base(self, branch: int) -> Base | None:
-        """Return the base of a lineage, opened; ``None`` when all its events are there.
+        """Return the base of a lineage, its texts as JSON; ``None`` when all its events are there.
 
         Raises:
-            LogDamagedError: it is sealed and does not open.
+            EventFormatError: it is sealed, and was changed.
         """
+        base = self.stored_base(branch)
+        return None if base is None else unsealed_base(base, self.seal)
+
+    def stored_base(self, branch: int) -> Base | None:
+        """Return the base of a lineage as it is stored; ``None`` when all its events are there."""
         owner = next((owner for owner, _, _, base in self._walk(branch, SEQ_MAX) if base), None)
-        rows = self.query(BASE, (owner,)) if owner is not None else []
-        try:
-            return unsealed_base(as_base(rows[0]), self.seal) if rows else None
-        except errors.EventFormatError as e:
-            raise errors.LogDamagedError(str(self.file), str(e)) from e
+        rows = self.query(SELECT_BASE, (owner,)) if owner is not None else []
+        return as_base(rows[0]) if rows else None
 
     def _walk(self, branch: int, to: int) -> Iterator[tuple[int, int, int, int]]:
         """Yield a branch and its ancestors: row, where it begins (exclusive), where it ends, its base."""
@@ -337,10 +339,10 @@ class Reader:
 
     def _retained(self, branch: int, after: int, to: int, where: str, args: tuple[int, ...]) -> Iterator[StoredEvent]:
         """Yield what compaction retained for a lineage."""
-        base = self.base(branch)
+        base = self.stored_base(branch)
         if base is not None:
             for page in self._page_by_page("1" + where, (base.branch,), after, min(to, base.seq), args, _RETAINED):
-                if self.base(branch) != base:
+                if self._bases([(base.branch, 0, 0)]) != [base.seq]:
                     raise self._compacted(branch, base.seq, BaseMovedError)
                 yield from page
 

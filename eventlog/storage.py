@@ -61,14 +61,18 @@ log = Logger(__name__)
 
 
 def open_writer(
-    path: Path, synchronous: Synchronous = "NORMAL", key: CipherKey | None = None, like: Seal | None = None, *,
+    path: Path,
+    synchronous: Synchronous = "NORMAL",
+    key: CipherKey | None = None,
+    like: Seal | None = None,
+    *,
     archive: bool = False,
-) -> Connection:  # fmt: skip
+) -> Connection:
     """Return a connection that may append; makes the file, or brings an older format up to date.
 
     ``key``: what the log is encrypted with; ``None`` means that of the environment. A new file is encrypted if there
-    is one, or as the log whose seal is ``like``: rows may then be copied from that one as they are.
-    ``archive``: it may be what compaction moved events to, which nobody else writes.
+    is one, or as the log whose seal is ``like``: rows may then be copied from that one as they are. ``archive``: it
+    may be what compaction moved events to, which nobody else writes.
 
     Raises:
         LogOpenError: one of its kinds; the file was not changed then.
@@ -88,9 +92,9 @@ def open_writer(
                 _unlock(db, path, key)
             _prepare_writer(db, synchronous)
             _bring_up_to_date(db, path, new_lock(key) if like is None else like.lock)
+            _unlock(db, path, key)
             if not archive:
                 _refuse_archive(db, path)
-            _unlock(db, path, key)
         except BaseException as error:
             db.close()
             if is_new and not isinstance(error, errors.CipherKeyError):  # then another process made it meanwhile

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eventlog.append import INSERT_CONTENT, INSERT_EVENT, Appender
-from eventlog.bases import BASE, PUT, Base
+from eventlog.bases import PUT, Base, unsealed_base
 from eventlog.compaction.marking import Marking
 from eventlog.compaction.plan import BranchPlan
 from eventlog.errors import LogUnwritableError
@@ -48,7 +48,7 @@ class Archive:
     """The file that takes what is compacted."""
 
     def __init__(self, path: Path, source: Reader) -> None:
-        """Open or make it.
+        """Open or make it; it is sealed as its source is, with the same key.
 
         Raises:
             LogOpenError: it cannot be written, or is no archive of this log; it is unchanged then.
@@ -80,7 +80,7 @@ class Archive:
         with translated(self.path):
             for owner, _, high in self._source.ancestry(plan.row, plan.cut):
                 self._take_branch(owner, high)
-            base = self._source.base(plan.row)
+            base = self._source.stored_base(plan.row)
             if base is not None and self._has_nothing(base.branch):
                 self._take_base(base)
             for owner, low, high in self._source.lineage(plan.row, plan.cut):
@@ -124,9 +124,10 @@ class Archive:
             self._put_events(page)
         with transaction(self._db):
             self._db.executemany("INSERT OR REPLACE INTO retained VALUES (?, ?, ?)", rows)
-            self._db.executemany(PUT, self._source.query(BASE, (base.branch,)))  # as it is stored: its proof says so
+            self._db.execute(PUT, base.row())
             self._db.execute("UPDATE branches SET base_seq = ? WHERE id = ?", (base.seq, base.branch))
-            self._reach([base.state, base.projections])
+            plain = unsealed_base(base, self._source.seal)
+            self._reach([plain.state, plain.projections])
 
     def _take_events(self, branch: int, low: int, high: int) -> None:
         """Copy the events of a branch that are not there yet."""

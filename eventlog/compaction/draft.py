@@ -30,7 +30,7 @@ log = Logger(__name__)
 
 
 class Draft(msgspec.Struct):
-    """A base, and what it retains."""
+    """A base as it will be stored, and what it retains."""
 
     plan: BranchPlan
     base: Base
@@ -98,7 +98,7 @@ def _choose(reader: Reader, plan: BranchPlan, *, keeps_tape: bool) -> tuple[Keep
 
 def _chained(reader: Reader, plan: BranchPlan) -> Iterator[Retained]:
     """Yield seq, the digest before it and its own digest of every event of the lineage that is there, up to the cut."""
-    base, previous = reader.base(plan.row), b""
+    base, previous = reader.stored_base(plan.row), b""
     if base is not None:
         after = 0
         while rows := reader.query(_KEPT, (base.branch, after, min(base.seq, plan.cut), PAGE_ROWS)):

@@ -18,7 +18,7 @@ LOOKUPS_MAX = 500
 
 _EVENTS = "SELECT seq, payload, path, type, task, agent FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
 _SNAPSHOTS = "SELECT id, state, projection, seq FROM snapshots WHERE id > ? AND state <> '' ORDER BY id LIMIT ?"
-_BASES = "SELECT created_ns, state, projections, seq FROM bases WHERE created_ns > ?"
+_BASES = "SELECT created_ns, seq, state, projections FROM bases WHERE created_ns > ?"
 _BY_HASH = "SELECT id FROM contents WHERE hash IN ({marks})"
 _BODIES = "SELECT parent, text, hash, iif(kind = 'text', '', body) FROM contents WHERE id IN ({marks})"
 _EXECUTIONS = "SELECT path FROM executions UNION SELECT parent FROM executions WHERE parent IS NOT NULL"
@@ -32,7 +32,7 @@ class Marking:
     """What is in use, as far as it was looked at; ``look`` again for what was written since."""
 
     def __init__(self, seal: Seal) -> None:
-        """Nothing was looked at. ``seal``: of the log that is."""
+        """``seal``: of the log; nothing was looked at."""
         self._seal = seal
         self.contents: set[int] = set()
         self.names: set[int] = set(range(1, len(LANDMARKS) + 1))
@@ -60,14 +60,14 @@ class Marking:
             self._seq = rows[-1][0]
 
     def _states(self, query: Query) -> Iterator[list[str]]:
-        """Yield pages of the texts of new snapshots, and of the bases that were made since."""
+        """Yield the states of new snapshots, and of the bases that were made since."""
         unseal = self._seal.unseal_text
         while rows := query(_SNAPSHOTS, (self._snapshot, PAGE_ROWS)):
             yield [self._snapshot_text(*row[1:]) for row in rows]
             self._snapshot = rows[-1][0]
         rows = query(_BASES, (self._base_ns,))
         self._base_ns = max([self._base_ns, *(row[0] for row in rows)])
-        for _, state, projections, seq in rows:
+        for _, seq, state, projections in rows:
             yield [unseal(state, BASE, "state", seq), unseal(projections, BASE, "projections", seq)]
 
     def _snapshot_text(self, state: str, projection: str, seq: int) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from eventlog.log import Log
 from eventlog.read import SEQ_MAX, Reader, Segment
-from eventlog.record import MAIN_BRANCH, Event, ExecutionInfo, StoredEvent
+from eventlog.record import MAIN_BRANCH, BranchInfo, Event, ExecutionInfo, StoredEvent
 from eventlog.transfer.lines import (
     FORMAT,
     VERSION,
@@ -23,6 +23,7 @@ from eventlog.transfer.lines import (
 )
 
 BATCH_EVENTS = 50
+_INHERITED = "SELECT path FROM executions WHERE branch = ? AND started_seq <= ?"
 
 
 def export_lines(
@@ -62,12 +63,25 @@ def _run_line(log: Log, run: str, segments: list[Segment]) -> RunLine:
     reader = log.reader
     chosen = {reader.branch_name(row)[1] for row, _, _ in segments}
     attribution = next(info.attribution for info in log.runs() if info.run == run)
-    lines = []
-    for info in log.branches(run):
-        if info.branch in chosen:
-            fork = None if info.parent is None else _fork_event(reader, run, info.parent, info.fork_seq or 0)
-            lines.append(BranchLine(info.branch, info.parent, fork))
+    lines = [_branch_line(reader, info) for info in log.branches(run) if info.branch in chosen]
     return RunLine(run, attribution, lines)
+
+
+def _branch_line(reader: Reader, info: BranchInfo) -> BranchLine:
+    """Return a branch for the header."""
+    if info.parent is None:
+        return BranchLine(info.branch)
+    fork_seq = info.fork_seq or 0
+    fork_event = _fork_event(reader, info.run, info.parent, fork_seq)
+    return BranchLine(info.branch, info.parent, fork_event, _reopened(reader, info, fork_seq))
+
+
+def _reopened(reader: Reader, info: BranchInfo, fork_seq: int) -> list[str]:
+    """Return what had ended on the parent and has a row of its own on the branch all the same."""
+    row, parent = (reader.branch_id(info.run, name) for name in (info.branch, info.parent or ""))
+    own = {reader.path(path) for (path,) in reader.query(_INHERITED, (row, fork_seq))}
+    ended = [e.path for e in reader.executions(parent, fork_seq) if e.status != "running"]
+    return [path for path in ended if path in own]
 
 
 def _fork_event(reader: Reader, run: str, parent: str, fork_seq: int) -> str | None:

@@ -121,8 +121,10 @@ def _new_events(
             continue
         fork = branches.pop(line.branch, None)
         if fork is not None and name is not None:
-            _make_branch(appender, name, fork)
+            _make_branch(appender, recoder, name, fork)
         yield _new_event(recoder, line, name)
+    for fork in branches.values():  # without events of their own
+        _make_branch(appender, recoder, name or "", fork)
 
 
 def _make_run(appender: Appender, run: str, attribution: str) -> None:
@@ -134,7 +136,7 @@ def _make_run(appender: Appender, run: str, attribution: str) -> None:
     appender.db.execute(sql, (MAIN_BRANCH, now, run))
 
 
-def _make_branch(appender: Appender, run: str, line: BranchLine) -> None:
+def _make_branch(appender: Appender, recoder: Recoder, run: str, line: BranchLine) -> None:
     """Make a forked branch unless it is there; part of the transaction under way."""
     sql = (
         "INSERT INTO branches (run, name, parent, fork_seq, created_ns)"
@@ -142,7 +144,11 @@ def _make_branch(appender: Appender, run: str, line: BranchLine) -> None:
         " FROM runs JOIN branches AS parent ON parent.run = runs.id AND parent.name = ? WHERE runs.name = ?"
         " ON CONFLICT DO NOTHING"
     )
-    appender.db.execute(sql, (line.branch, stored_id(line.fork_event_id), time.time_ns(), line.parent, run))
+    facts = (line.branch, stored_id(line.fork_event_id), time.time_ns(), line.parent, run)
+    if appender.db.execute(sql, facts).rowcount:
+        sql = "SELECT b.id FROM branches AS b JOIN runs ON runs.id = b.run WHERE b.name = ? AND runs.name = ?"
+        [made] = appender.db.execute(sql, (line.branch, run)).fetchone()
+        appender.reopen(made, [_labels(recoder, path) for path in line.reopened])
 
 
 def _new_event(recoder: Recoder, line: EventLine, run: str | None) -> NewEvent:

@@ -49,6 +49,8 @@ class BranchLine(msgspec.Struct, omit_defaults=True):
     parent: str | None = None
     fork_event_id: str | None = None
     """The last event it inherits."""
+    reopened: list[str] = []
+    """Paths of executions that had ended at the fork and were made unfinished by its edits."""
 
 
 class RunLine(msgspec.Struct):
