@@ -28,7 +28,7 @@ from eventlog.read import Reader
 from eventlog.record import MAIN_BRANCH, NewEvent
 from eventlog.redact import Redaction
 from eventlog.replay.snapshots import SNAPSHOT_ON, Snapshotter
-from eventlog.seal import CipherKey, Seal
+from eventlog.seal import CipherKey, Seal, cipher_key
 from eventlog.storage import Synchronous, impatient, open_writer, opening
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """After so many events of this process since the last time."""
     compact_bytes: int = 64 * 1024 * 1024
     """Or after so many bytes of payloads and large values."""
-    key: CipherKey = CipherKey()
-    """What the log is encrypted with; an empty one for a plain log."""
+    key: CipherKey | None = None
+    """What the log is encrypted with; an empty one for a plain log, ``None`` for what the environment says."""
     like: Seal | None = None
     """A new file is sealed as the log this is the seal of."""
 
@@ -114,7 +114,7 @@ class Writer:
         """
         self.path, self.options = path, options
         synchronous: Synchronous = "FULL" if options.durability == "fsync" else "NORMAL"
-        self.key = key = options.key
+        self.key = key = _key_of(path, options)
         chain = chain_of_environment(str(path))
         self.pipeline = Pipeline(
             lambda: open_writer(path, synchronous, key, options.like, chain=chain),
@@ -370,6 +370,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+def _key_of(path: Path, options: Options) -> CipherKey:
+    """Return what a file is to be opened with."""
+    return cipher_key(None, str(path)) if options.key is None else options.key
+
+
 def acquire(path: Path, options: Options) -> Writer:
     """Return the writer of a file, made if this process has none; give it back with ``release``.
 
@@ -381,7 +386,7 @@ def acquire(path: Path, options: Options) -> Writer:
         writer = _writers.get(key)
         if writer is None:
             writer = _writers[key] = Writer(path, options)
-        elif writer.key != options.key:
+        elif writer.key != _key_of(path, options):
             raise CipherKeyError(str(path), "this process has it open with another key, or with none")
         elif writer.options.durability != options.durability:
             log.warning("durability_kept", path=key, open_with=writer.options.durability, asked=options.durability)
