@@ -183,12 +183,7 @@ class Appender:
 
     def _insert_at(self, run: int, branch: int, event: NewEvent) -> int:
         """Store one event on a branch, whatever branch it names."""
-        for content in event.contents:
-            if type(content) is NewContent:
-                self._store(content)
-            elif content.epoch < self._collected:
-                for known in content.bodies():
-                    self._store(known)
+        self.store_contents(event.contents)
         seq = self._last_seq + 1
         row = self._row(seq, run, branch, event)
         try:
@@ -200,6 +195,15 @@ class Appender:
         self._links.put((run, event.event_id), seq)
         self._index(seq, branch, row[13], event)
         return seq
+
+    def store_contents(self, contents: Iterable[Any]) -> None:
+        """Store what an encoding brings, and what it took for stored if that was collected since."""
+        for content in contents:
+            if type(content) is NewContent:
+                self._store(content)
+            elif content.epoch < self._collected:
+                for known in content.bodies():
+                    self._store(known)
 
     def _store(self, content: NewContent) -> None:
         """Store a content unless it is there."""
