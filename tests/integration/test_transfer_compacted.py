@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import eventlog
@@ -29,11 +29,12 @@ from tests.integration.transferring import (
     told,
     transferred,
     unproven,
-    without_seqs,
 )
-from tests.property.test_compact_laws import CUTS, cuts_of, grow
-from tests.property.test_snapshot_laws import EXAMPLES, new_log
+from tests.property.test_compact_laws import CUTS, cuts_of, renamed
+from tests.property.test_snapshot_laws import append, new_log
 from tests.scenarios import build
+from tests.unit.histories import finished_crew
+from tests.verifying import problems
 
 
 def record(path: Path, **options: Any) -> Any:
@@ -117,9 +118,7 @@ def test_an_interrupted_run_goes_on_there(name: str, tmp_path: Path) -> None:
     assert found == []
 
 
-def test_forks_with_bases_of_their_own_travel_along(
-    source: eventlog.Log, target: eventlog.Log, tmp_path: Path
-) -> None:
+def test_forks_with_bases_of_their_own_travel_along(source: eventlog.Log, target: eventlog.Log, tmp_path: Path) -> None:
     """What a fork reads of its parent is retained for it there as here, also when it began below the parent's base."""
     middle = next(e.seq for e in source.events("r") if e.type == "task_completed")
     source.fork("r", to=middle, branch="exp")
@@ -130,10 +129,11 @@ def test_forks_with_bases_of_their_own_travel_along(
     for log in (source, target):
         programs = {branch: Program() for branch in ("exp", "late")}
         raws = [log.run("r", branch=b).kickoff(p.crew, inputs=TOPIC).raw for b, p in programs.items()]
-        found.append((raws, [p.asked for p in programs.values()], [told(log, b)["tasks"] for b in programs]))
+        tasks = {b: [(t.name, t.status, t.output) for t in log.state("r", branch=b).tasks] for b in programs}
+        found.append((raws, [p.asked for p in programs.values()], tasks))
 
     assert [(b.branch, b.parent) for b in target.branches("r")] == [("main", None), ("exp", "main"), ("late", "main")]
-    assert without_seqs(found[1]) == without_seqs(found[0])
+    assert found[1] == found[0]
     assert states(target) == states(source)
     target.close()
     assert unproven(tmp_path / "target.db") == []
@@ -156,9 +156,10 @@ def test_one_branch_travels_alone(source: eventlog.Log, target: eventlog.Log, tm
 
 def test_a_lineage_up_to_a_cursor_travels(source: eventlog.Log, target: eventlog.Log, tmp_path: Path) -> None:
     """From the base on; a cursor before it is refused, and the rest fits on later."""
-    cut = source.compact(3).branches[0].cut
+    source.compact(3)
+    cut = cuts_of(source)["main"]
     whole = len(exported(source, tmp_path / "whole.jsonl")) - 1
-    (first,) = transferred(source, target, tmp_path / "part.jsonl", to=cut + 20)
+    (first,) = transferred(source, target, tmp_path / "part.jsonl", to=cut + 10)
 
     assert states(target) == states(source)[: len(states(target))]
     assert standing(target) == [(path, "running") for path, _ in standing(source)][: len(standing(target))]
@@ -291,7 +292,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "cursor": (lambda lines: base_of(lines)["state"].update(cursor=3), "line 1: .*state is that at 3"),
     "state": (lambda lines: base_of(lines)["state"].update(tasks=7), "line 1: .*tasks"),
     "state of nothing": (lambda lines: base_of(lines).update(state={}), "line 1: .*run"),
-    "huge number": (lambda lines: base_of(lines)["state"].update(event_count=2**80), "line 1: "),
+    "huge number": (lambda lines: base_of(lines).update(events=2**80), "line 1: .*events"),
     "huge seq": (lambda lines: base_of(lines).update(seq=2**63), "line 1: .*seq"),
     "status": (lambda lines: base_of(lines)["executions"][0].update(status="?"), "line 1: .*executions"),
     "fork below the base": (add_fork, "line 3: a branch begins here, below the base"),
@@ -319,9 +320,8 @@ def test_a_file_that_tells_no_whole_run_is_refused(
 
     assert result.code == 1
     assert len(result.err.splitlines()) == 2
-    with pytest.raises(ImportFileError, match=message), suppress(FileExistsError):
-        with eventlog.open(tmp_path / "another.db") as log:
-            import_file(log, tmp_path / "x.jsonl")
+    with eventlog.open(tmp_path / "another.db") as log, pytest.raises(ImportFileError, match=message):
+        import_file(log, tmp_path / "x.jsonl")
     assert other.db.exists() == there
     if there:
         assert json.loads(other("runs", "--json").out) == []
@@ -330,14 +330,30 @@ def test_a_file_that_tells_no_whole_run_is_refused(
 # -- any history -----------------------------------------------------------------------------------------
 
 
-@EXAMPLES
+def grow(log: eventlog.Log, data: st.DataObject) -> None:
+    """Append crews, whole or broken off, to branches that are forked anywhere and compacted now and then."""
+    names, history = ["main"], finished_crew().events
+    append(log, history)
+    for number in range(data.draw(st.integers(1, 4))):
+        history = renamed(history)
+        branch = data.draw(st.sampled_from(names))
+        oldest, last = cuts_of(log).get(branch, 1), max(b.last_seq for b in log.branches("r"))
+        with suppress(CompactedError):
+            log.fork("r", parent=branch, branch=f"b{number}", to=data.draw(st.integers(oldest, last)))
+            names.append(f"b{number}")
+        append(log, history[: data.draw(st.integers(1, len(history)))], branch=data.draw(st.sampled_from(names)))
+        if data.draw(st.booleans()):
+            log.compact(data.draw(CUTS), run="r")
+
+
+@settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_any_compacted_history_travels_whole(data: st.DataObject) -> None:
-    """Whatever the branches and their bases: the states from each base on, and what can be asked after a second trip."""
+    """Whatever the branches and their bases: the states from each base on, also after a second trip."""
     with new_log(5, 0) as log, new_log(5, 0) as other, new_log(5, 0) as third:
         other.append("x.y", {}, run="x")
         grow(log, data)
-        log.compact(data.draw(CUTS))
+        log.compact(data.draw(CUTS), run="r")
         file = log.path.parent / "x.jsonl"
         transferred(log, other, file)
         made = {info.branch for info in other.branches("r")}
@@ -348,6 +364,7 @@ def test_any_compacted_history_travels_whole(data: st.DataObject) -> None:
         assert {branch: states(other, branch) for branch in made} == first
         assert {branch: states(third, branch) for branch in made} == first
         assert {branch: standing(other, branch) for branch in made} == {b: standing(log, b) for b in made}
+        assert [*problems(other.path), *unproven(other.path)] == []
         for branch, seq in cuts_of(other).items():
             with pytest.raises(CompactedError):
                 rebuild_state(other.reader, "r", branch, seq - 1)
@@ -360,7 +377,7 @@ def test_diff_compares_from_the_greater_base_on(
     source: eventlog.Log, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A copy that was compacted further tells the same; what only one of both still has is no difference."""
-    import_from = exported(source, tmp_path / "whole.jsonl")
+    exported(source, tmp_path / "whole.jsonl")
     source.compact(3)
     exported(source, tmp_path / "three.jsonl")
     source.compact(1)
@@ -371,7 +388,6 @@ def test_diff_compares_from_the_greater_base_on(
     found = {pair: json.loads(cli("diff", *pair, "--json").out) for pair in (("r", "whole"), ("three", "r"))}
     shown = cli("diff", "r", "whole")
 
-    assert len(import_from) > 100
     assert [(f["equal"], f["first_event"]) for f in found.values()] == [(True, None)] * 2
     assert all(document["compared_after"] > 0 for document in found.values())
     assert (shown.code, "equal" in shown.out, "after the first" in shown.out) == (0, True, True)
