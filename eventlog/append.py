@@ -199,12 +199,7 @@ class Appender:
 
     def _insert_at(self, run: int, branch: int, event: NewEvent) -> int:
         """Store one event on a branch, whatever branch it names."""
-        for content in event.contents:
-            if type(content) is NewContent:
-                self._store(content)
-            elif content.epoch < self._collected:
-                for known in content.bodies():
-                    self._store(known)
+        self.store_contents(event.contents)
         seq = self._last_seq + 1
         row = self._row(seq, run, branch, event)
         try:
@@ -216,6 +211,15 @@ class Appender:
         self._links.put((run, event.event_id), seq)
         self._index(seq, branch, row[13], event)
         return seq
+
+    def store_contents(self, contents: Iterable[Any]) -> None:
+        """Store what an encoding brings, and what it took for stored if that was collected since."""
+        for content in contents:
+            if type(content) is NewContent:
+                self._store(content)
+            elif content.epoch < self._collected:
+                for known in content.bodies():
+                    self._store(known)
 
     def _store(self, content: NewContent) -> None:
         """Store a content unless it is there."""
@@ -239,7 +243,7 @@ class Appender:
             task, agent = self._stored_name(task), self._stored_name(agent)
             labels = tuple(self._stored(label, PATH) for label in labels)
         facts = (event_id, event.type, event.at_ns, *links, event.emission_sequence, task, agent)
-        path, flags, payload = self._path_id(event.path), event.flags, self.seal.seal(event.payload, EVENT, seq)
+        path, flags, payload = self.path_id(event.path), event.flags, self.seal.seal(event.payload, EVENT, seq)
         digest = self.chain.digest(self._digest(branch), seq, facts, join_path(labels), flags, payload)
         return (
             seq, branch, run, event_id, self.name_id("type", event.type, event.type_class), event.at_ns,
@@ -294,13 +298,13 @@ class Appender:
             self._names.put(key, found)
         return found
 
-    def _path_id(self, path: tuple[str, ...]) -> int:
+    def path_id(self, path: tuple[str, ...]) -> int:
         """Return the row of a path; 0 is the root."""
         if not path:
             return 0
         found = self._paths.get(path)
         if found is None:
-            found = self.path_below(self._path_id(path[:-1]), self._stored(path[-1], PATH))
+            found = self.path_below(self.path_id(path[:-1]), self._stored(path[-1], PATH))
             self._paths.put(path, found)
         return found
 
@@ -313,12 +317,12 @@ class Appender:
     def _index(self, seq: int, branch: int, path: int, event: NewEvent) -> None:
         """Keep the index of kickoffs, and who has the branch open, in step with the events."""
         if (new := event.opens) is not None:
-            parent = self._path_id(new.parent) if new.parent else None
+            parent = self.path_id(new.parent) if new.parent else None
             texts = [self.seal.seal_text(v, EXECUTION, k, seq) for k, v in _texts_of(new).items()]
             self.db.execute(_OPEN_EXECUTION, (branch, path, parent, new.kind, *texts, seq))
         if event.closes is not None:
             closed, status = event.closes
-            place = self._path_id(closed)
+            place = self.path_id(closed)
             if not self.db.execute(_CLOSE_EXECUTION, (status, seq, branch, place)).rowcount:
                 override_execution(self.db, branch, place, status, seq)
         if event.releases:
@@ -390,7 +394,7 @@ class Appender:
     def reopen(self, branch: int, paths: Iterable[tuple[str, ...]]) -> None:
         """Say on a branch that executions that had ended on its parent are unfinished; part of a transaction."""
         for path in paths:
-            override_execution(self.db, branch, self._path_id(path), "running", None)
+            override_execution(self.db, branch, self.path_id(path), "running", None)
 
     def _free_name(self, run: int) -> str:
         """Return the first of ``fork-1``, ``fork-2``… that a run has not."""
