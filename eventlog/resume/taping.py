@@ -66,7 +66,7 @@ class _Recording:
         self._refusals: dict[str, int] = {}
 
     def add(self, event: StoredEvent) -> None:
-        """Put one event on the tape. What a resumed kickoff only said again is left out, and so is what was forgotten."""
+        """Put one event on the tape. Left out: what a resumed kickoff only said again, and what was forgotten."""
         if event.flags & FLAG_OMITTED and event.type.startswith(OWN_PREFIX):
             return
         if event.path == self._tape.path and event.type == RESUMED:
