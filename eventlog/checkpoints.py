@@ -182,6 +182,7 @@ FROM checkpoint_places AS p"""
 
 _METHODS = f"""SELECT e.payload ->> '$.method_name' AS name, e.payload AS payload, count(*) AS n, max(e.seq) AS seq
       FROM paths AS place CROSS JOIN {_record(FINISHED, "place.id")} WHERE place.parent = p.path
+      AND e.payload ->> '$.method_name' IS NOT NULL
       GROUP BY name ORDER BY max(e.seq)"""
 FLOWS = f"""CREATE VIEW checkpoint_flows AS
 SELECT p.branch AS branch, p.seq AS seq, json_patch(p.entity,

@@ -41,6 +41,11 @@ def problems(path: Path, *, deep: bool = True) -> Iterator[str]:
         yield f"{found.kind}, seq {found.seq}: {found.what}"
 
 
+def tombstones(path: Path, what: str) -> dict[Any, bytes]:
+    """Return the proofs of rows that differ from their digest on purpose."""
+    return dict(query(path, f"SELECT id, proof FROM tombstones WHERE what = '{what}'"))
+
+
 def missing(witnessed: list[str], path: Path) -> list[str]:
     """Return the witnessed ids the log does not hold."""
     there = {stored_id(event_id) for event_id in stored_ids(path)}

@@ -1,4 +1,4 @@
-"""A compaction that is killed at any instant loses nothing, answers nothing wrongly, and is finished by the next opener.
+"""A compaction that is killed at any instant loses nothing, answers nothing wrongly, and the next opener ends it.
 
 Seen to fail, and kept below as a test (``SEEDED``): when rows are deleted before the base moves, when contents are
 collected that the archive or the log still needs, when events are not archived first, when the flag that rows are

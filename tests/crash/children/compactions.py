@@ -150,7 +150,7 @@ def _flag_first() -> None:
 
     def wrong(pipeline: Any, *more: Any) -> int:
         pipeline.run_exclusively(compact._swept)
-        return sweep(pipeline, *more)
+        return int(sweep(pipeline, *more))
 
     stages.sweep = wrong
 
