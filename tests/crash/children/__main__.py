@@ -21,8 +21,8 @@ MODULES = {
 
 
 def main() -> None:
-    """Read cases from stdin, one JSON object a line, until it ends; write wait statuses to stdout."""
-    for line in sys.stdin:
+    """Read cases from stdin, one JSON object a line, until it ends; write number and end of each to stdout."""
+    for number, line in enumerate(sys.stdin, 1):
         case = json.loads(line)
         getattr(MODULES[case["module"]], "prepare", int)()
         pid = os.fork()
@@ -30,7 +30,7 @@ def main() -> None:
             become(Path(case["folder"]))
             getattr(MODULES[case["module"]], case["name"])(Path(case["folder"]), **case["options"])
             return  # the child ends as a program ends, with its exit handlers
-        sys.stdout.write(json.dumps(wait(pid, case["timeout"])) + "\n")
+        sys.stdout.write(json.dumps([number, wait(pid, case["timeout"])]) + "\n")
         sys.stdout.flush()
 
 
