@@ -12,6 +12,7 @@ import msgspec
 from eventlog.chain_key import PLAIN_CHAIN, stored_check
 from eventlog.errors import LogDamagedError
 from eventlog.newfile import new_file
+from eventlog.seal import CipherKey
 from eventlog.storage import open_reader, translated
 from eventlog.verifying.report import VerifyReport
 from eventlog.verifying.verify import verify_log
@@ -37,10 +38,13 @@ class Backup(msgspec.Struct, frozen=True):
     """What a check of the copy found: that it is sound."""
 
 
-def make_backup(source: Path, target: Path, progress: Progress = no_progress) -> Backup:
+def make_backup(
+    source: Path, target: Path, progress: Progress = no_progress, key: CipherKey | None = None
+) -> Backup:  # fmt: skip
     """Return a copy of the log as it stands now, made and verified while others go on writing.
 
-    Private (0600), on the disk, and complete or not there.
+    Private (0600), on the disk, and complete or not there. ``key``: what the log is encrypted with, and so the copy;
+    ``None`` means that of the environment.
 
     Raises:
         LogUnwritableError: there is something of that name, or no space; nothing was left.
@@ -48,8 +52,9 @@ def make_backup(source: Path, target: Path, progress: Progress = no_progress) ->
         LogOpenError: the log cannot be read, or EVENTLOG_KEY is another key than its own.
     """
     with new_file(target) as part:
-        plain = _copy(source, part, progress)
-        report = verify_log(part, chain=PLAIN_CHAIN if plain else None, on_step=lambda: progress("verifying", 1))
+        plain = _copy(source, part, progress, key)
+        chain = PLAIN_CHAIN if plain else None
+        report = verify_log(part, chain=chain, key=key, on_step=lambda: progress("verifying", 1))
         if not report.ok:
             raise LogDamagedError(str(source), f"{report.findings[0].what}; no backup was kept")
         size = part.stat().st_size
@@ -57,12 +62,12 @@ def make_backup(source: Path, target: Path, progress: Progress = no_progress) ->
     return Backup(str(target.absolute()), size, report)
 
 
-def _copy(source: Path, part: Path, progress: Progress) -> bool:
+def _copy(source: Path, part: Path, progress: Progress, key: CipherKey | None) -> bool:
     """Copy page by page; returns whether the chain has no key.
 
     The reading transaction stays open: all pages are of one moment, and nobody who writes makes it begin again.
     """
-    with closing(open_reader(source)) as old, translated(source), closing(sqlite3.connect(part)) as new:
+    with closing(open_reader(source, key)) as old, translated(source), closing(sqlite3.connect(part)) as new:
         new.execute("PRAGMA synchronous = OFF")  # the whole file is brought to the disk at the end
         new.execute("PRAGMA journal_mode = OFF")
         old.execute("BEGIN")

@@ -497,7 +497,7 @@ class Log:
         from eventlog.verifying.verify import Wish, verify_log  # noqa: PLC0415 - reading needs none of it
 
         _ = self.reader  # what was captured so far is there
-        return verify_log(self.path, Wish(deep=deep, head=head, run=run))
+        return verify_log(self.path, Wish(deep=deep, head=head, run=run), key=self.key)
 
     def backup(self, path: str | os.PathLike[str]) -> Backup:
         """Return a copy of the log as it stands now, verified, made while everybody goes on writing.
@@ -511,7 +511,7 @@ class Log:
         from eventlog.backup import make_backup  # noqa: PLC0415 - reading needs none of it
 
         _ = self.reader  # what was captured so far is there
-        return make_backup(self.path, Path(path))
+        return make_backup(self.path, Path(path), key=self.key)
 
     def executions(self, run: str, *, branch: str = MAIN_BRANCH) -> list[ExecutionInfo]:
         """Return the kickoffs of a branch in the order they started.

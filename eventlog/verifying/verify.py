@@ -88,16 +88,16 @@ def _check(
         _ask_sqlite(db, findings, deep=wish.deep)
         usable = _usable_chain(db, str(path), keys[0], report, findings)
         subject = Subject(db, usable, findings, on_step, _usable_seal(db, str(path), keys[1], findings))
-        _Pass(subject, wish, report).check(path, entries)
+        _Pass(subject, wish, report, keys[1]).check(path, entries)
         return _finished(report, findings, subject), before != _moved(db)
 
 
 class _Pass:
     """One pass over a log."""
 
-    def __init__(self, subject: Subject, wish: Wish, report: VerifyReport) -> None:
+    def __init__(self, subject: Subject, wish: Wish, report: VerifyReport, key: CipherKey) -> None:
         """What it finds goes to the subject's findings and into the report."""
-        self._subject, self._wish, self._report = subject, wish, report
+        self._subject, self._wish, self._report, self._key = subject, wish, report, key
         self._contents = ContentCheck(subject)
         self._events = EventCheck(subject, self._contents, deep=wish.deep)
 
@@ -149,7 +149,7 @@ class _Pass:
     def _reader(self, path: Path) -> Reader | None:
         """Return what folds events again."""
         try:
-            return Reader(path)
+            return Reader(path, self._key)
         except EventLogError as error:
             self._subject.findings.note(f"stored states were not folded again: {error}")
             return None

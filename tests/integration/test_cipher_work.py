@@ -101,6 +101,29 @@ def test_a_compacted_run_is_as_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
         assert list(problems(target)) == []
 
 
+def test_it_is_verified_backed_up_and_cleaned_with_the_key_it_was_opened_with(tmp_path: Path) -> None:
+    """No environment is needed; a backup is encrypted as the log is, and a forgotten text is gone from it."""
+    with eventlog.open(tmp_path / "x.db", key=KEY) as log:
+        log.append("a.note", {"text": "what was said"}, run="r")
+        log.append("a.note", {"text": "what shall be forgotten"}, run="r")
+        deep = log.verify(deep=True)
+        log.backup(tmp_path / "copy.db")
+        log.forget(value="what shall be forgotten")
+        left = [event.payload["text"] for event in log.events("r")]
+        after = log.verify(deep=True)
+    with eventlog.open(tmp_path / "copy.db", key=KEY) as copy:
+        copied = [event.payload["text"] for event in copy.events("r")]
+
+    assert (deep.ok, after.ok, after.notes) == (
+        True,
+        True,
+        ["1 rows were changed on purpose: forgotten, or replaced by a repair"],
+    )
+    assert copied == ["what was said", "what shall be forgotten"]
+    assert left[0] == "what was said"
+    assert "forgotten" not in left[1]
+
+
 def move(source: Path, old: str | None, target: Path, new: str | None) -> None:
     """Export with one key and import with another, as ``SECURITY.md`` shows it."""
     lines = target.with_suffix(".jsonl")
