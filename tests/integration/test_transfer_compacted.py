@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import eventlog
 from eventlog import CompactedError
 from eventlog.replay.rebuild import rebuild_state
-from eventlog.transfer.check import RunConflictError
+from eventlog.transfer.check_bases import RunConflictError
 from eventlog.transfer.imports import import_file
 from eventlog.transfer.lines import ImportFileError
 from tests.cli_world import Cli

@@ -12,10 +12,13 @@ from typing import Any
 
 import eventlog
 from eventlog.append import Appender
-from eventlog.compaction import archive, compact
+from eventlog.compaction import archive, marking
+from eventlog.compaction import compact as compact_module
 from eventlog.compaction.draft import Draft
 from eventlog.compaction.sweep import unguarded
 
+compact: Any = compact_module
+"""To be patched."""
 TEXT = "what was read on page {n} " * 30
 RECORDED = 400
 
@@ -128,7 +131,7 @@ def _sweep_first() -> None:
             appender.db.execute(sql, (draft.plan.row, draft.plan.cut))
         move(appender, draft)
 
-    compact.move_base = wrong  # type: ignore[assignment]
+    compact.move_base = wrong
 
 
 def _archive_no_contents() -> None:
@@ -154,9 +157,7 @@ def _flag_first() -> None:
 
 def _collect_first() -> None:
     """Take everything for unused."""
-    from eventlog.compaction import collect
-
-    collect.Marking.reach = lambda *_: []  # type: ignore[method-assign]
+    marking.Marking.reach = lambda *_: []  # type: ignore[method-assign]
 
 
 BUGS: dict[str, Callable[[], None]] = {
