@@ -86,7 +86,7 @@ def clear_away(pipeline: Pipeline, reader: Reader, progress: Progress = no_progr
     collect(pipeline, reader, lambda count: progress("looking for unused contents", count))
     free_pages(pipeline)
     pipeline.run_exclusively(_swept)
-    empty_wal(pipeline, reader.file)
+    empty_wal(pipeline, reader)
 
 
 def _swept(appender: Appender) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from eventlog.append import Appender
 from eventlog.compaction.sweep import in_steps
 from eventlog.pipeline import Pipeline
+from eventlog.read import Reader
 from eventlog.storage import impatient, open_writer, translated
 
 BUSY_MS = 50
@@ -19,10 +20,10 @@ def free_pages(pipeline: Pipeline) -> None:
     in_steps(pipeline, _free_pages)
 
 
-def empty_wal(pipeline: Pipeline, path: Path) -> None:
+def empty_wal(pipeline: Pipeline, reader: Reader) -> None:
     """Bring everything into the one file, and truncate the WAL unless somebody reads it."""
-    with translated(path):
-        beside = open_writer(path)  # appends go on meanwhile
+    with translated(reader.file):
+        beside = open_writer(reader.file, key=reader.key)  # appends go on meanwhile
         try:
             beside.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         finally:

@@ -10,7 +10,7 @@ import msgspec
 from eventlog.errors import CompactedError
 from eventlog.log import Log
 from eventlog.read import SEQ_MAX, Reader
-from eventlog.record import MAIN_BRANCH, Event, ExecutionInfo, StoredEvent
+from eventlog.record import MAIN_BRANCH, BranchInfo, Event, ExecutionInfo, StoredEvent
 from eventlog.transfer.lines import (
     FORMAT,
     VERSION,
@@ -25,6 +25,7 @@ from eventlog.transfer.lines import (
 from eventlog.transfer.parts import Part, base_line, events_of, part_of, refuse_moved
 
 BATCH_EVENTS = 50
+_INHERITED = "SELECT path FROM executions WHERE branch = ? AND started_seq <= ?"
 
 
 def export_lines(
@@ -67,17 +68,29 @@ def _run_line(log: Log, run: str, part: Part) -> RunLine:
     """Return a run and its branches for the header."""
     reader = log.reader
     attribution = next(info.attribution for info in log.runs() if info.run == run)
-    lines = []
-    for info in log.branches(run):
-        if info.branch in part.names:
-            parent = info.parent if info.parent in part.names else None
-            fork = None if parent is None else _fork_event(reader, run, parent, info.fork_seq or 0)
-            base = part.bases.get(info.branch)
-            line = BranchLine(info.branch, parent, fork)
-            if base is not None:
-                line.base, line.fork_seq = base_line(reader, base), None if parent is None else info.fork_seq
-            lines.append(line)
+    lines = [_branch_line(reader, info, part) for info in log.branches(run) if info.branch in part.names]
     return RunLine(run, attribution, lines)
+
+
+def _branch_line(reader: Reader, info: BranchInfo, part: Part) -> BranchLine:
+    """Return a branch for the header."""
+    line = BranchLine(info.branch)
+    if info.parent in part.names:
+        fork_seq = info.fork_seq or 0
+        line.parent, line.fork_event_id = info.parent, _fork_event(reader, info.run, info.parent or "", fork_seq)
+        line.reopened = _reopened(reader, info, fork_seq)
+    base = part.bases.get(info.branch)
+    if base is not None:
+        line.base, line.fork_seq = base_line(reader, base), None if line.parent is None else info.fork_seq
+    return line
+
+
+def _reopened(reader: Reader, info: BranchInfo, fork_seq: int) -> list[str]:
+    """Return what had ended on the parent and has a row of its own on the branch all the same."""
+    row, parent = (reader.branch_id(info.run, name) for name in (info.branch, info.parent or ""))
+    own = {reader.path(path) for (path,) in reader.query(_INHERITED, (row, fork_seq))}
+    ended = [e.path for e in reader.executions(parent, fork_seq) if e.status != "running"]
+    return [path for path in ended if path in own]
 
 
 def _fork_event(reader: Reader, run: str, parent: str, fork_seq: int) -> str | None:

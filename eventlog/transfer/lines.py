@@ -90,6 +90,8 @@ class BranchLine(msgspec.Struct, omit_defaults=True):
     parent: str | None = None
     fork_event_id: str | None = None
     """The last event it inherits."""
+    reopened: list[str] = []
+    """Paths of executions that had ended at the fork and were made unfinished by its edits."""
     fork_seq: Seq | None = None
     """Where that stood, of a branch with a base: the event may be gone."""
     base: BaseLine | None = None

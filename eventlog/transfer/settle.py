@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from eventlog.append import Appender, stored_id
-from eventlog.bases import PUT, RETAINED, Base, Spent, base_proof
+from eventlog.bases import PUT, RETAINED, Base, Spent, base_proof, sealed_base
 from eventlog.branching import find_branch, last_event, make_branch, override_execution
 from eventlog.recode import Recoder
 from eventlog.transfer.check_bases import is_here
@@ -63,6 +63,12 @@ class Branches:
         """All events have come by."""
         while self._waiting:
             self._settle(self._waiting.pop()[1])
+        for branch in self._lines:  # those without events of their own
+            self.make(branch)
+
+    def _labels(self, path: str) -> tuple[str, ...]:
+        """Return a path as the labels it is made of."""
+        return tuple(self._recoder.path(path).split("/")[1:])
 
     def make(self, branch: str) -> int:
         """Return the row of a branch, made unless it is there, after those it descends from."""
@@ -70,6 +76,7 @@ class Branches:
         line = self._lines.get(branch)
         if found is None and line is not None and line.parent is not None:
             found = make_branch(self._db, self._run, branch, self.make(line.parent), self._fork_seq(line))
+            self._appender.reopen(found, [self._labels(path) for path in line.reopened])
         elif found is None:
             self._db.execute(_MAKE_ROOT, (self._run, branch, time.time_ns()))
             found = find_branch(self._db, self._run, branch) or 0
@@ -87,7 +94,7 @@ class Branches:
         if line is None:
             return
         row = self.make(branch)
-        base = self._base(row, branch, line)
+        base = sealed_base(self._base(row, branch, line), self._appender.seal)
         rows = [(row, seq, last_event(self._db, row, seq - 1)[1]) for seq in self._retained[branch]]
         self._db.executemany(_PUT_RETAINED, rows)
         base.proof = base_proof(self._appender.chain, base, list(self._db.execute(RETAINED, (row, base.seq))))
@@ -122,8 +129,6 @@ class Branches:
         """Say how each execution stood at the cut; events after it go on from there."""
         for standing in line.executions:
             ended = None if standing.ended_seq is None else self._seqs.ceiling(standing.ended_seq)
-            path = 0
-            for label in self._recoder.path(standing.path).split("/")[1:]:
-                path = self._appender.path_below(path, label)
+            path = self._appender.path_id(self._labels(standing.path))
             if not self._db.execute(_STAND, (standing.status, ended, row, path)).rowcount:
                 override_execution(self._db, row, path, standing.status, ended)

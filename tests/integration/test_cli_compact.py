@@ -24,7 +24,7 @@ def test_the_command_tells_what_went(eventlog_cli: Cli) -> None:
     done = eventlog_cli("compact", "r", "--max-checkpoints", "1", "--json")
     again = eventlog_cli("compact", "--max-checkpoints", "1")
 
-    assert (dry.code, "would be dropped" in dry.out, "dry run" in dry.err) == (0, True, True)
+    assert (dry.code, "WOULD BE DROPPED" in dry.out, "dry run" in dry.err) == (0, True, True)
     assert json.loads(done.out)["branches"][0]["dropped"] > 0
     assert "nothing to drop" in again.err
 

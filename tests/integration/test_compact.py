@@ -277,12 +277,13 @@ def test_writers_go_on_while_a_log_is_compacted(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=write)
         thread.start()
-        reports = [log.compact(1) for _ in range(6)]
+        reports: list[eventlog.CompactionReport] = []
+        while sum(len(report.branches) for report in reports) < 3:
+            reports.append(log.compact(1))
         stop.set()
         thread.join()
         seen = [event.payload for event in log.events("r")]
 
-    assert sum(len(report.branches) for report in reports) > 1
     assert [report.branches for report in reports if not report.ok] == []
     assert [payload["n"] for payload in seen] == list(range(seen[0]["n"], seen[-1]["n"] + 1))
     assert all(payload["text"] == texts[payload["n"] % len(texts)] for payload in seen)

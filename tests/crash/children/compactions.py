@@ -12,13 +12,11 @@ from typing import Any
 
 import eventlog
 from eventlog.append import Appender
-from eventlog.compaction import archive, marking
-from eventlog.compaction import compact as compact_module
+from eventlog.compaction import archive, compact
 from eventlog.compaction.draft import Draft
+from eventlog.compaction.marking import Marking
 from eventlog.compaction.sweep import unguarded
 
-compact: Any = compact_module
-"""To be patched."""
 TEXT = "what was read on page {n} " * 30
 RECORDED = 400
 
@@ -122,7 +120,8 @@ def _die_at(point: str | None, bug: str | None) -> None:
 
 def _sweep_first() -> None:
     """Delete what goes before the base moves."""
-    move = compact.move_base
+    stages: Any = compact
+    move = stages.move_base
 
     def wrong(appender: Appender, draft: Draft) -> None:
         with unguarded(appender.db):
@@ -131,7 +130,7 @@ def _sweep_first() -> None:
             appender.db.execute(sql, (draft.plan.row, draft.plan.cut))
         move(appender, draft)
 
-    compact.move_base = wrong
+    stages.move_base = wrong
 
 
 def _archive_no_contents() -> None:
@@ -146,18 +145,19 @@ def _archive_last() -> None:
 
 def _flag_first() -> None:
     """Say that all is swept before it is."""
-    sweep = compact.sweep
+    stages: Any = compact
+    sweep = stages.sweep
 
     def wrong(pipeline: Any, *more: Any) -> int:
         pipeline.run_exclusively(compact._swept)
-        return sweep(pipeline, *more)
+        return int(sweep(pipeline, *more))
 
-    compact.sweep = wrong
+    stages.sweep = wrong
 
 
 def _collect_first() -> None:
     """Take everything for unused."""
-    marking.Marking.reach = lambda *_: []  # type: ignore[method-assign]
+    Marking.reach = lambda *_: []  # type: ignore[method-assign]
 
 
 BUGS: dict[str, Callable[[], None]] = {
