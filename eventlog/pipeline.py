@@ -127,6 +127,8 @@ class Pipeline:
         self._queued += item.size
         if self._is_mine():
             return [0] * len(events)
+        if self.degraded and self._rouse():  # have it tried now: the trouble may be over
+            self._wait_a_little(RETRY_S + RETRY_BUSY_MS / 1000)
         self._write_queue()
         if not item.done:
             self._withdraw(item)
@@ -342,11 +344,11 @@ class Pipeline:
                 self._queued -= item.size
                 item.error = AppendError(self.degraded or "the log is closed")
 
-    def _wait_a_little(self) -> None:
+    def _wait_a_little(self, longest_s: float | None = None) -> None:
         """Give a degraded pipeline a moment; never longer."""
         with self._recovered:
             if self.degraded:
-                self._recovered.wait(DEGRADED_WAIT_S)
+                self._recovered.wait(DEGRADED_WAIT_S if longest_s is None else longest_s)
 
     # -- the thread ---------------------------------------------------------------------------
 

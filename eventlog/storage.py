@@ -152,7 +152,7 @@ def translated(path: Path) -> Generator[None]:
             raise errors.NotAnEventLogError(str(path), "not an SQLite database") from e
         if "malformed" in text or "corrupt" in text:
             raise errors.LogDamagedError(str(path), text) from e
-        if any(word in text for word in ("readonly", "read-only", "full", "disk I/O")):
+        if any(word in text for word in ("readonly", "read-only", "full", "disk I/O", "unable to open")):
             raise errors.LogUnwritableError(str(path), text) from e
         raise errors.LogOpenError(str(path), text) from e
     except OSError as e:
