@@ -34,6 +34,7 @@ COMMANDS = {
     "resume": "resume:resume",
     "branches": "branches:branches",
     "fork": "fork:fork",
+    "compact": "compact:compact",
     "stats": "stats:stats",
     "doctor": "doctor:doctor",
     "export": "transfer:export_events",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eventlog.capture.tools import idempotency_key
+    from eventlog.compaction.report import CompactionReport
     from eventlog.errors import (
         AmbiguousCursorError,
         AppendError,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         ChainKeyError,
         CipherKeyError,
         CompactedError,
+        CompactionError,
         CursorNotFoundError,
         EditError,
         EventFormatError,
@@ -55,9 +57,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "capture.tools": "idempotency_key",
+    "compaction.report": "CompactionReport",
     "errors": (
         "AmbiguousCursorError AppendError BranchExistsError BranchNameError BranchNotFoundError CaptureError"
-        " ChainKeyError CipherKeyError CompactedError CursorNotFoundError EditError EventFormatError"
+        " ChainKeyError CipherKeyError CompactedError CompactionError CursorNotFoundError EditError EventFormatError"
         " EventLogError ExecutionNotFoundError FormatTooNewError LeaseLostError LogClosedError LogDamagedError"
         " LogNotFoundError LogOpenError"
         " LogUnwritableError NotAnEventLogError NotFoundError RunBusyError RunNotFoundError"
@@ -88,6 +91,8 @@ __all__ = [  # sorted by name; tested against what can be imported
     "ChainKeyError",
     "CipherKeyError",
     "CompactedError",
+    "CompactionError",
+    "CompactionReport",
     "CursorNotFoundError",
     "DivergedError",
     "Divergence",

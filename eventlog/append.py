@@ -5,15 +5,21 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
-from eventlog.branching import find_branch, last_event, make_branch, override_execution
+from eventlog.branching import base_of, find_branch, last_event, make_branch, override_execution
 from eventlog.chain import Chain
-from eventlog.contents import Cache
-from eventlog.errors import AppendError, BranchExistsError, BranchNotFoundError, SequenceConflictError
+from eventlog.contents import Cache, NewContent
+from eventlog.errors import (
+    AppendError,
+    BranchExistsError,
+    BranchNotFoundError,
+    CompactedError,
+    SequenceConflictError,
+)
 from eventlog.lease import Lease, Leases
 from eventlog.owner import this_process
 from eventlog.record import MAIN_BRANCH, NewEvent, join_path
@@ -21,11 +27,11 @@ from eventlog.storage import transaction
 
 NAMES_MAX, PATHS_MAX, LINKS_MAX = 20_000, 20_000, 20_000
 
-_INSERT_EVENT = (
+INSERT_EVENT = (
     "INSERT INTO events (seq, branch, run, event_id, type, at_ns, parent, previous, triggered, started,"
     " emission, task, agent, path, flags, payload, digest) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
-_INSERT_CONTENT = (
+INSERT_CONTENT = (
     "INSERT INTO contents (hash, kind, parent, text, body) VALUES (?, ?,"
     " (SELECT id FROM contents WHERE hash = ?), (SELECT id FROM contents WHERE hash = ?), ?)"
     " ON CONFLICT (hash) DO NOTHING"
@@ -73,6 +79,11 @@ class Appender:
         self._paths: Cache[tuple[str, ...], int] = Cache(PATHS_MAX)
         self._links: Cache[tuple[int, str], int] = Cache(LINKS_MAX)
         self._branches: Cache[tuple[str, str], tuple[int, int]] = Cache(NAMES_MAX)
+        self.on_collected: Callable[[], int] = lambda: 0
+        """Called when contents were collected; forgets which are stored, and returns the epoch that begins."""
+        self._collections: int | None = None
+        self._collected = 0
+        """What was known of contents before this epoch may not hold any more."""
         self._last_seq = self._seen_seq = 0
         self._digests: dict[int, bytes] = {}
 
@@ -132,7 +143,27 @@ class Appender:
             self.leases.verify(self._seen_seq)
             self._last_seq = self.db.execute(_LAST_SEQ).fetchone()[0]
             self._digests.clear()
+            self._notice_collections()
             self._version = version
+
+    def _notice_collections(self) -> None:
+        """Trust no earlier knowledge of contents and names if another process has collected some."""
+        row = self.db.execute("SELECT value FROM meta WHERE key = 'collections'").fetchone()
+        count = row[0] if row else 0
+        if self._collections is not None and count != self._collections:
+            self.forget_collected()
+        self._collections = count
+
+    def begin_collection(self) -> None:
+        """Say in the transaction under way that contents are being collected; no process takes any for stored."""
+        self.db.execute("INSERT INTO meta VALUES ('collections', 1) ON CONFLICT DO UPDATE SET value = value + 1")
+        self.forget_collected()
+
+    def forget_collected(self) -> None:
+        """Take nothing for stored that was before."""
+        self._collected = self.on_collected()
+        self._names.clear()
+        self._paths.clear()
 
     def _is_stored(self, event: NewEvent) -> bool:
         """Whether the run has the event already: its writer was interrupted after the commit, or tries again."""
@@ -153,11 +184,15 @@ class Appender:
     def _insert_at(self, run: int, branch: int, event: NewEvent) -> int:
         """Store one event on a branch, whatever branch it names."""
         for content in event.contents:
-            self.db.execute(_INSERT_CONTENT, (content.hash, content.kind, content.parent, content.text, content.body))
+            if type(content) is NewContent:
+                self._store(content)
+            elif content.epoch < self._collected:
+                for known in content.bodies():
+                    self._store(known)
         seq = self._last_seq + 1
         row = self._row(seq, run, branch, event)
         try:
-            self.db.execute(_INSERT_EVENT, row)
+            self.db.execute(INSERT_EVENT, row)
         except sqlite3.IntegrityError as error:
             return self._existing(run, event, error)
         self._last_seq = seq
@@ -165,6 +200,10 @@ class Appender:
         self._links.put((run, event.event_id), seq)
         self._index(seq, branch, row[13], event)
         return seq
+
+    def _store(self, content: NewContent) -> None:
+        """Store a content unless it is there."""
+        self.db.execute(INSERT_CONTENT, (content.hash, content.kind, content.parent, content.text, content.body))
 
     def _row(self, seq: int, run: int, branch: int, event: NewEvent) -> tuple[Any, ...]:
         """Return the columns of an event, digest last."""
@@ -182,10 +221,10 @@ class Appender:
         path, flags = self._path_id(event.path), event.flags
         digest = self.chain.digest(self._digest(branch), seq, facts, join_path(event.path), flags, event.payload)
         return (
-            seq, branch, run, event_id, self._name_id("type", event.type, event.type_class), event.at_ns,
+            seq, branch, run, event_id, self.name_id("type", event.type, event.type_class), event.at_ns,
             *links, event.emission_sequence,
-            self._name_id("task", *event.task) if event.task else None,
-            self._name_id("agent", *event.agent) if event.agent else None,
+            self.name_id("task", *event.task) if event.task else None,
+            self.name_id("agent", *event.agent) if event.agent else None,
             path, flags, event.payload.decode(), digest,
         )  # fmt: skip
 
@@ -211,7 +250,7 @@ class Appender:
             known = self._digests[branch] = last_event(self.db, branch)[1]
         return known
 
-    def _name_id(self, kind: str, name: str, label: str) -> int:
+    def name_id(self, kind: str, name: str, label: str) -> int:
         """Return the row of an interned name."""
         key = (kind, name, label or "")
         found = self._names.get(key)
@@ -228,11 +267,15 @@ class Appender:
             return 0
         found = self._paths.get(path)
         if found is None:
-            key = (self._path_id(path[:-1]), path[-1])
-            self.db.execute("INSERT INTO paths (parent, label) VALUES (?, ?) ON CONFLICT DO NOTHING", key)
-            found = int(self.db.execute("SELECT id FROM paths WHERE parent = ? AND label = ?", key).fetchone()[0])
+            found = self.path_below(self._path_id(path[:-1]), path[-1])
             self._paths.put(path, found)
         return found
+
+    def path_below(self, parent: int, label: str) -> int:
+        """Return the row of the path ``label`` in the path of row ``parent``."""
+        key = (parent, label)
+        self.db.execute("INSERT INTO paths (parent, label) VALUES (?, ?) ON CONFLICT DO NOTHING", key)
+        return int(self.db.execute("SELECT id FROM paths WHERE parent = ? AND label = ?", key).fetchone()[0])
 
     def _index(self, seq: int, branch: int, path: int, event: NewEvent) -> None:
         """Keep the index of kickoffs, and who has the branch open, in step with the events."""
@@ -264,8 +307,8 @@ class Appender:
 
     def _make_stale(self, run: int, branch: int, event: NewEvent, name: str) -> int:
         """Return the row of the branch for what is recorded after another process took the meant one over."""
-        seen = self.leases.seen_seq(event.run, event.branch)
-        return make_branch(self.db, run, name, branch, last_event(self.db, branch, seen)[0])
+        seen = last_event(self.db, branch, self.leases.seen_seq(event.run, event.branch))[0]
+        return make_branch(self.db, run, name, branch, max(seen, base_of(self.db, branch)))
 
     def _make_run(self, run: str, branch: str, attribution: str) -> tuple[int, int]:
         """Return the rows of a run and its branch, making what a first event may make."""
@@ -290,6 +333,7 @@ class Appender:
 
         Raises:
             BranchExistsError: the run has one of that name. Nothing was written.
+            CompactedError: the cursor was compacted meanwhile. Nothing was written.
         """
         try:
             with transaction(self.db):
@@ -298,6 +342,8 @@ class Appender:
                 made = name or self._free_name(row)
                 if find_branch(self.db, row, made) is not None:
                     raise BranchExistsError(run, made)
+                if seq < (oldest := base_of(self.db, parent_row)):
+                    raise CompactedError(run, parent, oldest)
                 branch = make_branch(self.db, row, made, parent_row, seq)
                 if edit is not None:
                     self._insert_at(row, branch, edit)
@@ -353,8 +399,10 @@ class Appender:
         return len(self.leases)
 
     def write_snapshot(self, row: tuple[Any, ...]) -> None:
-        """Store a snapshot: branch, seq, kind, projection, version, trigger, created_ns, state."""
+        """Store a snapshot: branch, seq, kind, projection, version, trigger, created_ns, state; none below a base."""
         with transaction(self.db):
+            if row[1] < base_of(self.db, row[0]):
+                return
             self.db.execute(
                 "INSERT INTO snapshots (branch, seq, kind, projection, version, trigger, created_ns, state)"
                 " VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (branch, projection, seq, kind)"

@@ -20,10 +20,10 @@ import msgspec
 from eventlog.chain import Chain
 
 _COLUMNS = "branch, seq, digest, state, projections, spent, keeps_tape, events, created_ns, proof"
-_BASE = f"SELECT {_COLUMNS} FROM bases WHERE branch = ?"
-_RETAINED = (
+BASE = f"SELECT {_COLUMNS} FROM bases WHERE branch = ?"
+RETAINED = (
     "SELECT k.seq, k.previous, e.digest FROM retained AS k LEFT JOIN events AS e ON e.seq = k.seq"
-    " WHERE k.branch = ? ORDER BY k.seq"
+    " WHERE k.branch = ? AND k.seq <= ? ORDER BY k.seq"
 )
 PUT = f"INSERT OR REPLACE INTO bases ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)"
 
@@ -41,7 +41,7 @@ class Base(msgspec.Struct, kw_only=True):
     projections: str = "{}"
     """JSON: name → version and state of the user's projections there."""
     spent: str = "[]"
-    """JSON: the model calls whose events are gone (``eventlog.compaction.spent``)."""
+    """JSON: the model calls whose events are gone, a list of ``Spent``."""
     keeps_tape: bool = False
     """Whether all that a re-execution needs is retained."""
     events: int = 0
@@ -57,13 +57,31 @@ class Base(msgspec.Struct, kw_only=True):
         )  # fmt: skip
 
 
+class Spent(msgspec.Struct, frozen=True, array_like=True):
+    """A model call whose events are gone: for the sums of tokens."""
+
+    lane: str
+    """Path of the scope that asked."""
+    seq: int
+    agent_id: str | None
+    agent_role: str | None
+    usage: dict[str, Any]
+    is_told: bool
+    """Whether CrewAI told the call by an event of its own."""
+
+
+def read_spent(base: Base) -> list[Spent]:
+    """Return the model calls whose events are gone."""
+    return msgspec.json.decode(base.spent, type=list[Spent])
+
+
 Retained = tuple[int, bytes, bytes | None]
 """Seq, the digest it chains to, its own digest (``None``: the event is missing)."""
 
 
 def read_base(db: sqlite3.Connection, branch: int) -> Base | None:
     """Return the base of a branch; ``None`` for one that was never compacted."""
-    row = db.execute(_BASE, (branch,)).fetchone()
+    row = db.execute(BASE, (branch,)).fetchone()
     return None if row is None else as_base(row)
 
 
@@ -74,9 +92,9 @@ def as_base(row: Any) -> Base:
     return Base(**{**facts, "keeps_tape": bool(facts["keeps_tape"])})
 
 
-def read_retained(db: sqlite3.Connection, branch: int) -> list[Retained]:
-    """Return what is retained for a branch, in order."""
-    return list(db.execute(_RETAINED, (branch,)))
+def read_retained(db: sqlite3.Connection, base: Base) -> list[Retained]:
+    """Return what is retained for a base, in order; rows above it belong to a compaction under way."""
+    return list(db.execute(RETAINED, (base.branch, base.seq)))
 
 
 def base_proof(chain: Chain, base: Base, retained: list[Retained]) -> bytes:

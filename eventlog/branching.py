@@ -44,6 +44,13 @@ def ancestors(db: sqlite3.Connection, branch: int) -> Iterator[tuple[int, int]]:
         row = db.execute("SELECT parent, fork_seq FROM branches WHERE id = ?", (parent,)).fetchone()
 
 
+def base_of(db: sqlite3.Connection, branch: int) -> int:
+    """Return the oldest cursor of a branch: its base, or that of an ancestor; 0 when nothing was compacted."""
+    owners = [branch, *(owner for owner, _ in ancestors(db, branch))]
+    bases = (db.execute("SELECT base_seq FROM branches WHERE id = ?", (owner,)).fetchone()[0] for owner in owners)
+    return next((int(base) for base in bases if base), 0)
+
+
 def last_event(db: sqlite3.Connection, branch: int, to: int = 2**62) -> tuple[int, bytes]:
     """Return seq and digest of the last event of a branch's lineage up to ``to``; 0 and nothing when there is none."""
     found = db.execute(_LAST, (branch, to)).fetchone()

@@ -19,14 +19,24 @@ Decoding makes dicts and lists of them, nothing more: no class is looked up, eve
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from eventlog.contents import TEXT_CHARS_MIN, ContentIndex, Conversation, NewContent, Node, content_hash
+from eventlog.contents import (
+    TEXT_CHARS_MIN,
+    ContentIndex,
+    Conversation,
+    Known,
+    KnownTalk,
+    Mention,
+    NewContent,
+    Node,
+    content_hash,
+)
 from eventlog.messages import common_prefix, comparable, opening
-from eventlog.pieces import RECENT_CHARS_MAX, split_text
+from eventlog.pieces import RECENT_CHARS_MAX, Recent, split_text
 from eventlog.record import FLAG_PLACEHOLDER, FLAG_REDACTED
 from eventlog.redact import Redactor, marker
 from eventlog.requests import message_hash, request_hash
@@ -69,12 +79,17 @@ class Encoded(msgspec.Struct, gc=False):
     """An encoded payload, with the contents it is the first to mention."""
 
     payload: bytes
-    contents: list[NewContent]
+    contents: list[Mention]
     flags: int
     publish: Callable[[], None]
     """To be called once the event is queued; makes the contents known (see ``contents.py``)."""
     epoch: int
     """The index's epoch at encoding; if it moved on, encode again."""
+
+    @property
+    def new(self) -> list[NewContent]:
+        """What is to be stored in any case."""
+        return [content for content in self.contents if type(content) is NewContent]
 
 
 class Encoder:
@@ -149,12 +164,12 @@ class Encoding:
         """``clean`` makes short strings pass through the redactor too."""
         self._redactor, self._index = encoder.redactor, encoder.index
         self.epoch = self._index.epoch
-        self.contents: list[NewContent] = []
+        self.contents: list[Mention] = []
         self.flags = 0
         self._clean = clean
         self._secret = False
         self._ancestors: set[int] = set()
-        self._texts: list[tuple[str, str, int]] = []
+        self._texts: list[tuple[str, NewContent, int]] = []
         self._conversations: list[tuple[Any, Conversation]] = []
         self._recent: list[tuple[str, str]] = []
         self.inline = False
@@ -166,8 +181,8 @@ class Encoding:
         """Make this pass's contents known to later ones."""
         if self.epoch != self._index.epoch:
             return
-        for text, name, flags in self._texts:
-            self._index.texts.put(text, (name, flags), len(text))
+        for text, content, flags in self._texts:
+            self._index.texts.put(text, (content, flags), len(text))
         self._index.recent.extend(self._recent)
         for key, talk in self._conversations:
             self._index.conversations.put(key, talk, talk.nodes[-1].chars)
@@ -300,10 +315,12 @@ class Encoding:
             return text if known is not None and not known[1] else self.new_text(text)
         if known is None:
             known = next((entry[1:] for entry in self._texts if entry[0] is text), None)
+        else:
+            self.contents.append(Known(self.epoch, (known[0],)))
         if known is None:
             return self.new_text(text)
         self.flags |= known[1]
-        return {"$content": known[0]}
+        return {"$content": known[0].hash}
 
     def new_text(self, text: str) -> Any:
         """Put a long text among the contents."""
@@ -320,38 +337,46 @@ class Encoding:
             return body
         if len(body) > TEXT_CHARS_MAX:
             return self.placeholder("$large", body, chars=str(len(body)), head=body[:4000])
-        name = self.store_text(body)
-        self._texts.append((text, name, flags))
-        return {"$content": name}
+        content = self.store_text(body)
+        self._texts.append((text, content, flags))
+        return {"$content": content.hash}
 
-    def store_text(self, body: str) -> str:
-        """Remember a long text to store, as pieces of recent ones where that is shorter."""
+    def store_text(self, body: str) -> NewContent:
+        """Remember a long text to store, as pieces of recent ones where that is shorter; returns it whole."""
         if "\0" in body:  # SQLite's text functions stop there
             return self.content("json", dump_json(body).decode())
-        name = content_hash("text", body.encode())
-        pieces = split_text(body, self._index.recent)
+        whole = NewContent(content_hash("text", body.encode()), "text", body)
+        recent = list(self._index.recent)
+        pieces = split_text(body, recent)
         if pieces is not None:
+            self.mention_pieces(pieces, recent)
             pieces = [self.long(p) if type(p) is str and len(p) >= TEXT_CHARS_MIN else p for p in pieces]
-            self.contents.append(NewContent(name, "pieces", dump_json(pieces).decode()))
+            self.contents.append(NewContent(whole.hash, "pieces", dump_json(pieces).decode()))
         else:
-            self.contents.append(NewContent(name, "text", body))
+            self.contents.append(whole)
             if len(body) <= RECENT_CHARS_MAX:
-                self._recent.append((name, body))
-        return name
+                self._recent.append((whole.hash, body))
+        return whole
+
+    def mention_pieces(self, pieces: list[Any], recent: list[Recent]) -> None:
+        """Name the recent texts that pieces refer to."""
+        used = {piece["$content"] for piece in pieces if type(piece) is dict}
+        texts = tuple(NewContent(name, "text", text) for name, text in recent if name in used)
+        self.contents.append(Known(self.epoch, texts))
 
     def link(self, body: bytes, tree: Any, parent: str | None) -> str:
         """Remember one message of a chain; a long ``content`` is a column, not part of the body."""
         text = tree.get("content") if type(tree) is dict else None
         if type(text) is dict and text.keys() == {"$content"}:
             body = dump_json({k: v for k, v in tree.items() if k != "content"})
-            return self.content("message", body.decode(), parent, text["$content"])
-        return self.content("message", body.decode(), parent)
+            return self.content("message", body.decode(), parent, text["$content"]).hash
+        return self.content("message", body.decode(), parent).hash
 
-    def content(self, kind: str, body: str, parent: str | None = None, text: str | None = None) -> str:
-        """Remember a body to store and return its hash."""
-        name = content_hash(kind, body.encode(), parent, text)
-        self.contents.append(NewContent(name, kind, body, parent, text))
-        return name
+    def content(self, kind: str, body: str, parent: str | None = None, text: str | None = None) -> NewContent:
+        """Remember a body to store and return it."""
+        made = NewContent(content_hash(kind, body.encode(), parent, text), kind, body, parent, text)
+        self.contents.append(made)
+        return made
 
     def as_content(self, value: Any, depth: int) -> dict[str, str]:
         """Return the reference to a value kept as a JSON content."""
@@ -365,7 +390,9 @@ class Encoding:
         if known is None:
             known = (self.content("json", text), self.flags)
             self._texts.append((_JSON + text, *known))
-        return {"$content": known[0]}
+        else:
+            self.contents.append(Known(self.epoch, (known[0],)))
+        return {"$content": known[0].hash}
 
     def inlined(self, value: Any, reserved: str) -> Any:
         """Return the tree of a value with every text in its place."""
@@ -409,6 +436,8 @@ class Encoding:
         key = opening(messages)
         known = self._index.conversations.get(key) or Conversation([], [])
         keep = common_prefix(known.messages, messages)
+        if keep:
+            self.contents.append(KnownTalk(self.epoch, known.nodes, keep))
         if keep == len(messages):
             last = known.nodes[keep - 1]
         else:
@@ -431,7 +460,7 @@ class Encoding:
     def message(self, message: Any, parent: Node | None, depth: int) -> Node:
         """Encode one message as the next link of a chain."""
         before = parent or _NO_MESSAGES
-        outer_flags, outer_clean = self.flags, self._clean
+        outer_flags, outer_clean, start = self.flags, self._clean, len(self.contents)
         self.flags = before.flags
         body = dump_json(tree := self.value(message, depth + 2))
         if not self._clean and self._redactor.suspicious(body):
@@ -444,7 +473,15 @@ class Encoding:
             + len(body)
             + (sum(map(len, filter(_is_text, message.values()))) if type(message) is dict else 0)
         )
-        return Node(name, flags, chars)
+        return Node(name, flags, chars, tuple(self.bodies_since(start)))
+
+    def bodies_since(self, start: int) -> Iterator[NewContent]:
+        """Yield the bodies of the contents mentioned since."""
+        for mention in self.contents[start:]:
+            if isinstance(mention, NewContent):
+                yield mention
+            else:
+                yield from mention.bodies()
 
 
 _JSON = "json:"

@@ -14,20 +14,25 @@ are mostly the same objects, which Python compares by identity), before any hash
 
 Pure: this module holds caches, never a database. A value enters the caches only when the
 event that carries it was queued (``publish``), so no later event can refer to a body that
-was not stored.
+was not stored. Stored bodies that nothing refers to may be collected (``compaction/collect.py``),
+also by another process: so an event names what it took for stored (``Known``), with the bodies
+at hand, and they are written again if there was a collection since.
 """
 
 from __future__ import annotations
 
+import itertools
 from binascii import b2a_base64
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from eventlog.pieces import RECENT_MAX, Recent
+
+_epochs = itertools.count(1)
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -69,6 +74,39 @@ class NewContent(msgspec.Struct, frozen=True, gc=False):
     """Hash of the message before this one."""
     text: str | None = None
     """Hash of the message's ``content``, which is then not in the body."""
+
+
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """Contents that an event took for stored."""
+
+    epoch: int
+    """The index's epoch when it did."""
+    contents: Sequence[NewContent]
+    body = ""
+    """It brings nothing, unless it has to."""
+
+    def bodies(self) -> Iterator[NewContent]:
+        """Yield what to write if it was collected since, in order."""
+        yield from self.contents
+
+
+class KnownTalk(msgspec.Struct, frozen=True, gc=False):
+    """The beginning of a conversation that an event took for stored."""
+
+    epoch: int
+    nodes: list[Node]
+    count: int
+    """How many of the nodes it refers to: the list may grow later."""
+    body = ""
+
+    def bodies(self) -> Iterator[NewContent]:
+        """Yield what to write if it was collected since, in order."""
+        for node in self.nodes[: self.count]:
+            yield from node.contents
+
+
+Mention = NewContent | Known | KnownTalk
+"""What an event says of a content it refers to."""
 
 
 class Cache(Generic[K, V]):
@@ -113,6 +151,8 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     """``FLAG_*`` of all messages so far."""
     chars: int
     """Length of all messages so far, roughly."""
+    contents: tuple[NewContent, ...] = ()
+    """The last message's body and the texts in it, in the order in which they are written."""
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -127,7 +167,8 @@ class ContentIndex:
 
     def __init__(self) -> None:
         """Start empty; ``clear()`` returns here."""
-        self.texts: Cache[str, tuple[str, int]] = Cache(CACHE_CHARS_MAX)
+        self.texts: Cache[str, tuple[NewContent, int]] = Cache(CACHE_CHARS_MAX)
+        """Text → its content, whole, and the flags of its redaction."""
         self.conversations: Cache[Hashable, Conversation] = Cache(CACHE_CHARS_MAX)
         self.requests: Cache[Hashable, tuple[list[Any], list[bytes]]] = Cache(CACHE_CHARS_MAX)
         """Messages of requests, with the chained hash up to each (see ``requests.py``)."""
@@ -135,10 +176,15 @@ class ContentIndex:
         """Texts stored last: new ones are often made of them."""
         self.epoch = 0
 
-    def clear(self) -> None:
-        """Forget everything: stored bodies may be gone, or cleaned with fewer known secrets."""
-        self.epoch += 1
+    def clear(self) -> int:
+        """Forget everything: stored bodies may be gone, or cleaned with fewer known secrets. Returns the new epoch.
+
+        An encoding that begins meanwhile gets an epoch of its own, older than the one that is returned.
+        """
+        self.epoch = next(_epochs)
         self.texts.clear()
         self.conversations.clear()
         self.requests.clear()
         self.recent.clear()
+        self.epoch = epoch = next(_epochs)
+        return epoch

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 import msgspec
 
-from eventlog.errors import AmbiguousCursorError, CursorNotFoundError
+from eventlog.errors import AmbiguousCursorError, CompactedError, CursorNotFoundError
 from eventlog.read import SEQ_MAX, Reader
 
 PREFIX_CHARS_MIN = 6
@@ -36,6 +36,7 @@ def find_cursor(reader: Reader, text: str | int | None, run: str, branch: str) -
     Raises:
         RunNotFoundError, BranchNotFoundError: there is no such lineage.
         CursorNotFoundError, AmbiguousCursorError: the text means nothing there, or too much.
+        CompactedError: it lies before the base of the lineage.
     """
     row = reader.branch_id(run, branch)
     if text is None or text == "latest":
@@ -49,7 +50,9 @@ def find_cursor(reader: Reader, text: str | int | None, run: str, branch: str) -
     if mark is not None:
         return Cursor(run, branch, _seq_on(reader, row, int(mark[1], 16)))
     seqs = [seq for seq, owner in _by_prefix(reader, text, reader.run_id(run)) if _on_lineage(reader, row, owner, seq)]
-    return Cursor(run, branch, _only(text, seqs))
+    seq = _only(text, seqs)
+    reader.lineage(row, seq)  # it may lie before the base
+    return Cursor(run, branch, seq)
 
 
 def find_event(reader: Reader, text: str) -> Cursor:
@@ -57,12 +60,14 @@ def find_event(reader: Reader, text: str) -> Cursor:
 
     Raises:
         CursorNotFoundError, AmbiguousCursorError: no event, or several.
+        CompactedError: it was compacted, for all we know.
     """
     mark = CHECKPOINT_ID.fullmatch(text)
     if text.isdigit() or mark is not None:
         seq = int(text) if mark is None else int(mark[1], 16)
         owner = reader.where_is(seq) if seq < SEQ_MAX else None
         if owner is None:
+            _refuse_compacted(reader, seq)
             raise CursorNotFoundError(text)
     else:
         found = _by_prefix(reader, text, None)
@@ -70,6 +75,14 @@ def find_event(reader: Reader, text: str) -> Cursor:
         owner = next(b for s, b in found if s == seq)
     run, branch = reader.branch_name(owner)
     return Cursor(run, branch, seq)
+
+
+def _refuse_compacted(reader: Reader, seq: int) -> None:
+    """Say that an event is gone, where only one branch can have had it."""
+    rows = reader.query("SELECT id, base_seq FROM branches WHERE base_seq >= ? LIMIT 2", (max(seq, 1),))
+    if len(rows) == 1:
+        run, branch = reader.branch_name(rows[0][0])
+        raise CompactedError(run or "", branch, rows[0][1])
 
 
 def _seq_on(reader: Reader, row: int, text: str | int) -> int:
@@ -89,7 +102,7 @@ def _by_prefix(reader: Reader, text: str, run: int | None) -> list[tuple[int, in
 
 def _on_lineage(reader: Reader, row: int, owner: int, seq: int) -> bool:
     """Whether an event of branch ``owner`` belongs to the lineage of branch ``row``."""
-    return any(b == owner and low < seq <= high for b, low, high in reader.lineage(row))
+    return any(b == owner and low < seq <= high for b, low, high in reader.ancestry(row))
 
 
 def _only(text: str, seqs: list[int]) -> int:

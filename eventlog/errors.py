@@ -25,6 +25,7 @@
     │   ├── CursorNotFoundError
     │   └── ExecutionNotFoundError
     ├── CompactedError          what was asked for lies before the base of its branch
+    ├── CompactionError         a branch could not be compacted; it is as it was
     ├── AmbiguousCursorError    several events match
     ├── EventFormatError        a stored or imported event cannot be read
     └── CaptureError            the tap could not be placed on CrewAI's bus
@@ -262,6 +263,23 @@ class CompactedError(EventLogError):
         """Say what is gone, then where replaying can begin."""
         what = self.what or "its earlier events"
         return f"{_place(self.run, self.branch)} was compacted, {what} are gone; the oldest cursor is {self.oldest}"
+
+
+class CompactionError(EventLogError):
+    """A branch could not be compacted; it is as it was."""
+
+    hint = (
+        "try again; check the log: eventlog verify; name the module of a projection: eventlog compact --import MODULE"
+    )
+
+    def __init__(self, run: str, branch: str, reason: str) -> None:
+        """Keep the facts a handler needs; ``args`` holds them so pickling works."""
+        super().__init__(run, branch, reason)
+        self.run, self.branch, self.reason = run, branch, reason
+
+    def __str__(self) -> str:
+        """Say which branch, then why."""
+        return f"{_place(self.run, self.branch)} was not compacted: {self.reason}"
 
 
 class AmbiguousCursorError(EventLogError):

@@ -183,7 +183,7 @@ def _definitions(reader: Reader, state: RunState, plan: Fork) -> dict[str, dict[
 
 def _definition_after(reader: Reader, branch: int, start: int, path: str, to: int) -> dict[str, Any] | None:
     """Return the definition recorded with a start; ``None`` when an earlier one still held."""
-    for event in islice(reader.stored(branch, after=start, to=to), NEAR_EVENTS):
+    for event in islice(reader.stored(branch, after=start, to=to, kept=True), NEAR_EVENTS):
         if event.type == "eventlog.definition" and event.path == path:
             tree = msgspec.json.decode(event.payload)
             collect_refs(tree)

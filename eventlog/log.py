@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
@@ -16,6 +17,8 @@ import msgspec
 from typing_extensions import Self
 
 from eventlog import errors, storage, writer
+from eventlog.compaction.compact import Progress, Wish, compact, no_progress
+from eventlog.compaction.report import CompactionReport
 from eventlog.cursors import Cursor, find_cursor
 from eventlog.fork import make_fork
 from eventlog.owner import living_owner
@@ -40,7 +43,7 @@ DEFAULT_PATH = "eventlog.db"
 
 _RUNS = (
     "WITH ends AS (SELECT b.run, count(*) AS branches,"
-    "   sum((SELECT count(*) FROM events WHERE branch = b.id)) AS events,"
+    "   sum((SELECT count(*) FROM events WHERE branch = b.id AND seq > b.base_seq)) AS events,"
     "   sum((SELECT count(*) FROM executions WHERE branch = b.id AND started_seq > coalesce(b.fork_seq, 0)))"
     "     AS executions,"
     "   min((SELECT min(seq) FROM events WHERE branch = b.id)) AS first,"
@@ -266,6 +269,39 @@ class Log:
 
         return await asyncio.to_thread(self.snapshot, run, branch=branch, to=to)
 
+    def compact(
+        self,
+        max_checkpoints: int = 5,
+        *,
+        run: str | None = None,
+        older_than: float | timedelta | None = None,
+        archive: str | os.PathLike[str] | None = None,
+        keep_tape: bool = False,
+        dry_run: bool = False,
+        progress: Progress = no_progress,
+    ) -> CompactionReport:
+        """Drop the events before the oldest of the newest ``max_checkpoints`` checkpoints of each branch.
+
+        A branch without checkpoints is cut at its head, or at the end of its last task or method when it is
+        unfinished. What the runs still need stays: outcomes, definitions, the recorded answers of what is unfinished,
+        what forks begin with. States, resuming and forks from the cut on are what they were; earlier cursors raise
+        ``CompactedError``, and so does executing again, unless ``keep_tape`` retains all that it needs.
+
+        ``run``: only this one. ``older_than``: only runs quiet for so many seconds. ``archive``: a log that takes the
+        events that go. Other processes may go on writing.
+
+        Raises:
+            RunNotFoundError: no such run.
+            AppendError, LogOpenError: the log, or the archive, cannot be written.
+        """
+        seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than or 0
+        runs = tuple(info.run for info in self.runs()) if run is None else (run,)
+        wish = Wish(
+            max_checkpoints=max_checkpoints, runs=runs, older_than_ns=int(seconds * 1e9), keeps_tape=keep_tape,
+            archive=None if archive is None else Path(archive), dry_run=dry_run,
+        )  # fmt: skip
+        return compact(self.writer.pipeline, self.reader, wish, progress)
+
     # -- executing again --------------------------------------------------------------------------
 
     def reexecute(
@@ -432,6 +468,9 @@ def open_log(
     redaction: Redaction = Redaction(),  # noqa: B008 - frozen
     snapshot_on: Collection[str] = SNAPSHOT_ON,
     omit_payload: Collection[str] = (),
+    max_checkpoints: int | None = None,
+    compact_events: int = 10_000,
+    compact_bytes: int = 64 * 1024 * 1024,
 ) -> Log:
     """Return the log at ``path`` (default: ``EVENTLOG_DB``, else ``./eventlog.db``), made if it is not there.
 
@@ -447,7 +486,8 @@ def open_log(
     where = writer.redirected(Path(path if path is not None else os.environ.get("EVENTLOG_DB", DEFAULT_PATH)))
     options = Options(
         durability=durability, batch_ms=batch_ms, redaction=redaction, snapshot_on=snapshot_on,
-        omit_payload=omit_payload,
+        omit_payload=omit_payload, max_checkpoints=max_checkpoints, compact_events=compact_events,
+        compact_bytes=compact_bytes,
     )  # fmt: skip
     return Log(where, None if readonly else options, redaction)
 

@@ -70,11 +70,13 @@ class Pipeline:
         self._connect, self.durability, self._batch_s = connect, durability, batch_ms / 1000
         self.committed = self.dropped = 0
         self.last_error: str | None = None
-        self.on_lost: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[], object] = lambda: None
         """Called when captured events could not be stored: contents they brought are missing."""
+        self.on_collected: Callable[[], int] = lambda: 0
+        """Called when contents were collected (see ``Appender``)."""
         self.closed = False
         self._reset()
-        self._appender: Appender | None = Appender(connect())
+        self._appender: Appender | None = self._new_appender()
         _open.append(self)
 
     def _reset(self) -> None:
@@ -201,8 +203,14 @@ class Pipeline:
     def _connected(self) -> Appender:
         """Return the appender; a forked child opens its own connection with its first write."""
         if self._appender is None:
-            self._appender = Appender(self._connect())
+            self._appender = self._new_appender()
         return self._appender
+
+    def _new_appender(self) -> Appender:
+        """Return an appender with a connection of its own."""
+        appender = Appender(self._connect())
+        appender.on_collected = lambda: self.on_collected()  # noqa: PLW0108 - it is set later
+        return appender
 
     def _write_queue(self) -> None:
         """Empty the queue; what interrupts us comes out only when it is empty."""

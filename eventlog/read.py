@@ -7,14 +7,15 @@ WAL while a person looks at a long log.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from eventlog import errors
 from eventlog.append import shown_id
+from eventlog.bases import BASE, Base, as_base
 from eventlog.contents import Cache
 from eventlog.pieces import join_pieces
 from eventlog.record import BranchInfo, Event, ExecutionInfo, StoredEvent
@@ -27,8 +28,13 @@ NAMES_MAX, MESSAGES_MAX, TEXT_CHARS_MAX = 50_000, 50_000, 16_000_000
 
 _EVENTS = (
     "SELECT seq, branch, event_id, type, at_ns, parent, previous, triggered, started, emission,"
-    " task, agent, path, flags, payload FROM events WHERE {where} ORDER BY seq LIMIT ?"
+    " task, agent, path, flags, payload FROM {source} WHERE {where} ORDER BY seq LIMIT ?"
 )
+_RETAINED = (
+    "(SELECT e.* FROM retained AS k CROSS JOIN events AS e ON e.seq = k.seq"
+    " WHERE k.branch = ? AND k.seq > ? AND k.seq <= ?)"
+)
+_NOT_COMPACTED = " AND seq > (SELECT base_seq FROM branches WHERE id = branch)"
 _EXECUTIONS = (
     "SELECT path, parent, kind, name, key, status, inputs_hash, started_seq, ended_seq FROM executions"
     " WHERE branch = ? AND started_seq <= ? ORDER BY started_seq"
@@ -49,6 +55,28 @@ _NOWHERE = -1
 
 Segment = tuple[int, int, int]
 """Branch row, first seq (exclusive), last seq (inclusive)."""
+
+T = TypeVar("T")
+STEADY_TRIES = 5
+"""How often what a compaction moves under a reader is read again."""
+
+
+class BaseMovedError(errors.CompactedError):
+    """A compaction moved the base of a branch while its events were being read: read again."""
+
+
+def steadily(read: Callable[[], T]) -> T:
+    """Return what ``read`` returns; it begins again when a compaction moves a base under it.
+
+    Raises:
+        CompactedError: what it asks for is gone.
+    """
+    for _ in range(STEADY_TRIES):
+        try:
+            return read()
+        except BaseMovedError:
+            continue
+    return read()
 
 
 class Reader:
@@ -129,7 +157,8 @@ class Reader:
     def branches(self, run: str) -> list[BranchInfo]:
         """Return the branches of a run, oldest first."""
         rows = self.query(
-            "SELECT b.id, b.name, p.name, b.fork_seq, (SELECT count(*) FROM events WHERE branch = b.id),"
+            "SELECT b.id, b.name, p.name, b.fork_seq,"
+            " (SELECT count(*) FROM events WHERE branch = b.id AND seq > b.base_seq),"
             " coalesce((SELECT max(seq) FROM events WHERE branch = b.id), b.fork_seq, 0)"
             " FROM branches AS b LEFT JOIN branches AS p ON p.id = b.parent WHERE b.run = ? ORDER BY b.id",
             (self.run_id(run),),
@@ -145,7 +174,7 @@ class Reader:
         What an ancestor finished only after the fork is unfinished here; what went on here is as it is here.
         """
         found: dict[str, ExecutionInfo] = {}
-        for owner, low, high in self.lineage(branch, to):
+        for owner, low, high in self.ancestry(branch, to):
             for row in self.query(_EXECUTIONS, (owner, high)) if high > low else ():
                 info = self._execution(row, high)
                 known = found.get(info.path)
@@ -172,29 +201,68 @@ class Reader:
         return found
 
     def lineage(self, branch: int, to: int = SEQ_MAX) -> list[Segment]:
-        """Return the stretches of branches that make up a lineage up to a seq, oldest first."""
+        """Return the stretches of branches that make up a lineage up to a seq, oldest first, from its base on.
+
+        Raises:
+            CompactedError: ``to`` lies before the base.
+        """
         segments: list[Segment] = []
+        for owner, low, high, base in self._walk(branch, to):
+            if base:
+                if high < base:
+                    raise self._compacted(branch, base)
+                segments.append((owner, base, high))
+                break
+            segments.append((owner, low, high))
+        return segments[::-1]
+
+    def ancestry(self, branch: int, to: int = SEQ_MAX) -> list[Segment]:
+        """Return all stretches of a lineage, oldest first, as if nothing had been compacted."""
+        return [(owner, low, high) for owner, low, high, _ in self._walk(branch, to)][::-1]
+
+    def base(self, branch: int) -> Base | None:
+        """Return the base of a lineage; ``None`` when all its events are there."""
+        owner = next((owner for owner, _, _, base in self._walk(branch, SEQ_MAX) if base), None)
+        rows = self.query(BASE, (owner,)) if owner is not None else []
+        return as_base(rows[0]) if rows else None
+
+    def _walk(self, branch: int, to: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield a branch and its ancestors: row, where it begins (exclusive), where it ends, its base."""
         current: int | None = branch
         high, seen = to, set()
         while current is not None and current not in seen:
             seen.add(current)
             rows = self.query("SELECT parent, fork_seq, base_seq FROM branches WHERE id = ?", (current,))
             if not rows:
-                break
+                return
             parent, fork_seq, base = rows[0]
-            segments.append((current, max(fork_seq or 0, base), high))
+            yield current, fork_seq or 0, high, base
             current, high = parent, min(high, fork_seq or 0)
-        return segments[::-1]
+
+    def _compacted(self, branch: int, oldest: int, kind: type[errors.CompactedError] = errors.CompactedError) -> Any:
+        """Return the error that says where replaying a branch can begin."""
+        run, name = self.branch_name(branch)
+        return kind(run or "", name, oldest)
 
     def head(self, branch: int, to: int = SEQ_MAX) -> int:
-        """Return the seq of the last event of a lineage at or before ``to``; 0 when there is none."""
-        for owner, low, high in reversed(self.lineage(branch, to)):
+        """Return the seq of the last event of a lineage at or before ``to``; 0 when there is none.
+
+        Raises:
+            CompactedError: ``to`` lies before the base.
+        """
+        segments = self.lineage(branch, to)
+        for owner, low, high in reversed(segments):
             rows = self.query(
                 "SELECT max(seq) FROM events WHERE branch = ? AND seq > ? AND seq <= ?", (owner, low, high)
             )
             if rows[0][0] is not None:
                 return int(rows[0][0])
-        return 0
+        return self._base_of(segments)
+
+    def _base_of(self, segments: list[Segment]) -> int:
+        """Return the base a lineage begins at; 0 when it begins at its start."""
+        rows = self.query("SELECT base_seq FROM branches WHERE id = ?", (segments[0][0],)) if segments else []
+        return int(rows[0][0]) if rows else 0
 
     # -- events ---------------------------------------------------------------------------------
 
@@ -205,10 +273,15 @@ class Reader:
         to: int = SEQ_MAX,
         types: Iterable[str] | None = None,
         below: str = "",
+        kept: bool = False,
     ) -> Iterator[StoredEvent]:
         """Yield the events of a lineage (of the whole log: ``None``) after one seq up to another, in order.
 
         ``types`` may end in ``*``; ``below``: only events of the scope at that logical path and of those in it.
+        ``kept``: also what compaction retained below the base.
+
+        Raises:
+            CompactedError: ``to``, or an ``after`` that is given, lies before the base.
         """
         where, args = "", tuple[int, ...]()
         if types is not None:
@@ -217,24 +290,64 @@ class Reader:
         if below:
             where, args = f"{where} AND {_BELOW}", (*args, self.path_id(below))
         if branch is None:
-            yield from self._pages("seq > ? AND seq <= ?" + where, (), after, to, args)
+            yield from self._pages("seq > ? AND seq <= ?" + _NOT_COMPACTED + where, (), after, to, args)
             return
-        for owner, low, high in self.lineage(branch, to):
+        if kept:
+            yield from self._retained(branch, after, to, where, args)
+        segments = self._from(branch, after, to, kept=kept)
+        bases = self._bases(segments)
+        for owner, low, high in segments:
             span = "branch = ? AND seq > ? AND seq <= ?"
-            yield from self._pages(span + where, (owner,), max(low, after), high, args)
+            for page in self._page_by_page(span + where, (owner,), max(low, after), high, args):
+                if self._bases(segments) != bases:
+                    raise self._compacted(branch, max(self._bases(segments)), BaseMovedError)
+                yield from page
+
+    def _from(self, branch: int, after: int, to: int, *, kept: bool) -> list[Segment]:
+        """Return the stretches of a lineage to read; none where only retained events are asked for."""
+        try:
+            segments = self.lineage(branch, to)
+        except errors.CompactedError:
+            if kept:
+                return []
+            raise
+        if not kept and 0 < after < self._base_of(segments):
+            raise self._compacted(branch, self._base_of(segments))
+        return segments
+
+    def _bases(self, segments: list[Segment]) -> list[int]:
+        """Return where the branches of a lineage begin now: it moves when one is compacted."""
+        marks = ",".join("?" * len(segments))
+        sql = f"SELECT base_seq FROM branches WHERE id IN ({marks}) ORDER BY id"
+        return [int(row[0]) for row in self.query(sql, [owner for owner, _, _ in segments])]
+
+    def _retained(self, branch: int, after: int, to: int, where: str, args: tuple[int, ...]) -> Iterator[StoredEvent]:
+        """Yield what compaction retained for a lineage."""
+        base = self.base(branch)
+        if base is not None:
+            for page in self._page_by_page("1" + where, (base.branch,), after, min(to, base.seq), args, _RETAINED):
+                if self.base(branch) != base:
+                    raise self._compacted(branch, base.seq, BaseMovedError)
+                yield from page
 
     def _pages(
         self, where: str, owner: tuple[int, ...], after: int, to: int, more: tuple[int, ...]
     ) -> Iterator[StoredEvent]:
-        """Yield events page by page."""
-        sql = _EVENTS.format(where=where)
+        """Yield events, read page by page."""
+        for page in self._page_by_page(where, owner, after, to, more):
+            yield from page
+
+    def _page_by_page(
+        self, where: str, owner: tuple[int, ...], after: int, to: int, more: tuple[int, ...], source: str = "events"
+    ) -> Iterator[list[StoredEvent]]:
+        """Yield pages of events, the last one empty unless it reaches ``to``."""
+        sql = _EVENTS.format(where=where, source=source)
         while after < to:
             rows = self.query(sql, (*owner, after, to, *more, PAGE_EVENTS))
+            self._load_links(rows)
+            yield [self._stored(row) for row in rows]
             if not rows:
                 return
-            self._load_links(rows)
-            for row in rows:
-                yield self._stored(row)
             after = rows[-1][0]
 
     def events(
@@ -395,13 +508,21 @@ class Reader:
         return found[:10]
 
     def seq_at_time(self, branch: int, at_ns: int) -> int:
-        """Return the greatest seq of a lineage that was emitted no later than ``at_ns``; 0 when there is none."""
-        for owner, low, high in reversed(self.lineage(branch)):
+        """Return the greatest seq of a lineage that was emitted no later than ``at_ns``; 0 when there is none.
+
+        Raises:
+            CompactedError: the time lies before the base.
+        """
+        segments = self.lineage(branch)
+        for owner, low, high in reversed(segments):
             sql = "SELECT max(seq) FROM events WHERE branch = ? AND seq > ? AND seq <= ? AND at_ns <= ?"
             rows = self.query(sql, (owner, low, high, at_ns))
             if rows[0][0] is not None:
                 return int(rows[0][0])
-        return 0
+        base = self._base_of(segments)
+        if base and not self.query("SELECT 1 FROM events WHERE seq = ? AND at_ns <= ?", (base, at_ns)):
+            raise self._compacted(branch, base)
+        return base
 
     def where_is(self, seq: int) -> int | None:
         """Return the branch of an event."""

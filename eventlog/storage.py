@@ -44,12 +44,17 @@ processes could then remove the WAL under it. Closing waits until the child want
 because it needs SQLite's own mutexes, which a thread of another library may have held at the fork.
 """
 
+ARCHIVE_OF = "archive_of"
+"""Key in ``meta``: the salt of the log whose compacted events the file holds."""
+
 Synchronous = Literal["NORMAL", "FULL"]
 log = Logger(__name__)
 
 
-def open_writer(path: Path, synchronous: Synchronous = "NORMAL") -> sqlite3.Connection:
+def open_writer(path: Path, synchronous: Synchronous = "NORMAL", *, archive: bool = False) -> sqlite3.Connection:
     """Return a connection that may append; makes the file, or brings an older format up to date.
+
+    ``archive``: it may be what compaction moved events to, which nobody else writes.
 
     Raises:
         LogOpenError: one of its kinds; the file was not changed then.
@@ -67,6 +72,8 @@ def open_writer(path: Path, synchronous: Synchronous = "NORMAL") -> sqlite3.Conn
                 _require_our_objects(db, path, version, strict=True)  # before the first setting that may write
             _prepare_writer(db, synchronous)
             _bring_up_to_date(db, path)
+            if not archive:
+                _refuse_archive(db, path)
         except BaseException:
             db.close()
             if is_new:
@@ -264,6 +271,13 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
             if _identify(db, path) < FORMAT:  # another process may have been quicker
                 migrate(db)
     _require_our_objects(db, path, FORMAT, strict=True)
+
+
+def _refuse_archive(db: sqlite3.Connection, path: Path) -> None:
+    """The seqs that follow in an archive are those of its log."""
+    if db.execute("SELECT 1 FROM meta WHERE key = ?", (ARCHIVE_OF,)).fetchone():
+        reason = "an archive of compacted events can only be read; to go on with a run of it: eventlog export, import"
+        raise errors.LogUnwritableError(str(path), reason)
 
 
 def _require_our_objects(db: sqlite3.Connection, path: Path, version: int, *, strict: bool) -> None:

@@ -19,6 +19,7 @@ import msgspec
 
 from eventlog import pipeline
 from eventlog.codec import Encoder
+from eventlog.compaction.auto import Compactor, is_unfinished
 from eventlog.errors import AppendError, BranchNotFoundError, EventLogError, RunNotFoundError
 from eventlog.lease import Lease, Renewal
 from eventlog.logger import Logger
@@ -54,6 +55,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     omit_payload: Collection[str] = ()
     """Event types of CrewAI whose payload is left out: header and exchange stay. What only the payload held, such as
     the output of a task (``task_completed``), is made again from the exchanges when a run goes on."""
+    max_checkpoints: int | None = None
+    """Compact in the background: each branch keeps so many checkpoints, and what came after them. ``None``: never."""
+    compact_events: int = 10_000
+    """After so many events of this process since the last time."""
+    compact_bytes: int = 64 * 1024 * 1024
+    """Or after so many bytes of payloads and large values."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +84,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     degraded: str | None
     """Why the file cannot be written at the moment."""
     last_error: str | None
+    cuts: int = 0
+    """Branches that were compacted in the background."""
 
 
 class Told(threading.local):
@@ -103,7 +112,13 @@ class Writer:
         self.encoder = Encoder(options.redaction.redactor())
         self.pipeline = Pipeline(lambda: open_writer(path, synchronous), options.durability, options.batch_ms)
         self.pipeline.on_lost = self.encoder.index.clear
+        self.pipeline.on_collected = self.encoder.index.clear
         self.snapshots = Snapshotter(lambda: Reader(path), self._store_snapshot, options.snapshot_on)
+        self.compactor = Compactor(
+            self.pipeline, self.snapshots.reader, options.max_checkpoints, options.compact_events, options.compact_bytes
+        )
+        if is_unfinished(self.pipeline):
+            self.compactor.start()
         self._recorder: Recorder | None = None
         self._homes: dict[tuple[str, str], tuple[Home, int]] = {}
         self._lock = threading.RLock()
@@ -256,6 +271,7 @@ class Writer:
 
     def appended(self, event: NewEvent) -> None:
         """Tell the snapshots about an event; one that a signal handler appends meanwhile, after it."""
+        self.compactor.appended(event)
         told = self._told
         told.waiting.append(event)
         if told.is_busy:
@@ -287,7 +303,8 @@ class Writer:
             placeholders=recorder.placeholders if recorder else 0,
             redacted=recorder.redacted if recorder else 0,
             degraded=line.degraded,
-            last_error=line.last_error or (recorder.last_error if recorder else None),
+            last_error=line.last_error or (recorder.last_error if recorder else None) or self.compactor.last_error,
+            cuts=self.compactor.cuts,
         )
 
     def _store_snapshot(self, row: tuple[Any, ...]) -> None:
@@ -303,6 +320,7 @@ class Writer:
         """Locks and threads of the parent are not here."""
         self._lock = threading.RLock()
         self._renewal = Renewal(self._renew_leases)
+        self.compactor.after_fork_in_child()
         self.snapshots.after_fork_in_child()
 
     def close(self) -> None:
@@ -312,6 +330,7 @@ class Writer:
         self.pipeline.flush(timeout_s=5.0)
         if self._renewal.stop():
             self._give_all_back()
+        self.compactor.close()
         self.snapshots.close()
         self.pipeline.close()
 

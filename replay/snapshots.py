@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from eventlog.errors import CompactedError
 from eventlog.logger import Logger
 from eventlog.read import Reader
 from eventlog.record import FLAG_REPLAYED, FLAG_UNMARKED, OWN_PREFIX, NewEvent, StoredEvent
@@ -175,8 +176,8 @@ class Snapshotter:
     def _has_many(self, key: Key) -> bool:
         """Whether a branch to which this process added little has become long by many such processes."""
         try:
-            branch = self._opened().branch_id(*key)
-            rows = self._opened().query(_SINCE_STORED, (branch, branch, STATE_PROJECTION, FOLD_VERSION))
+            branch = self.reader().branch_id(*key)
+            rows = self.reader().query(_SINCE_STORED, (branch, branch, STATE_PROJECTION, FOLD_VERSION))
         except Exception as error:  # the log may be gone by now
             log.debug("snapshots_skipped", run=key[0], error=repr(error))
             return False
@@ -207,6 +208,9 @@ class Snapshotter:
                 self._pending.pop(key, None)
                 try:
                     self._note_late(key, event_id, found=event_id in self._follow(key).recent)
+                except CompactedError:  # the base moved past what was folded: begin there
+                    self._followers.pop(key, None)
+                    self._due[key] = event_id
                 except Exception as error:  # only a shortcut is missing; the events are safe
                     self._followers.pop(key, None)
                     log.warning("snapshot_failed", run=key[0], branch=key[1], error=repr(error))
@@ -223,10 +227,10 @@ class Snapshotter:
     def _follow(self, key: Key) -> Follower:
         """Fold the new events of one branch, storing on the way."""
         follower = self._follower(key)
-        for event in self._opened().stored(follower.branch, after=follower.fold.state.cursor):
+        for event in self.reader().stored(follower.branch, after=follower.fold.state.cursor):
             follower.apply(event)
             row = follower.checkpoint(event.type) if self._is_trigger(event) else None
-            if row is not None and not row[-1] and self._opened().query(_IS_STORED, (row[0], row[3], row[1])):
+            if row is not None and not row[-1] and self.reader().query(_IS_STORED, (row[0], row[3], row[1])):
                 row = None  # somebody made one here by hand, with its state
             if row is None and follower.events % CACHE_EVENTS_MIN == 0:
                 row = follower.cache(event.type)
@@ -238,7 +242,7 @@ class Snapshotter:
         """Return the fold of a branch, continued from its last stored state when it is not in memory."""
         found = self._followers.get(key)
         if found is None:
-            reader = self._opened()
+            reader = self.reader()
             branch = reader.branch_id(*key)
             marked = reader.query(_LAST_MARK, (branch, STATE_PROJECTION))[0][0] or 0
             found = Follower(nearest_state(reader, *key), branch, marked)
@@ -247,8 +251,8 @@ class Snapshotter:
             self._followers[key] = found
         return found
 
-    def _opened(self) -> Reader:
-        """Return the reader of this thread's work."""
+    def reader(self) -> Reader:
+        """Return the reader of the work in the background."""
         with self._opening:
             if self._reader is None:
                 self._reader = self._open_reader()

@@ -25,13 +25,13 @@ def command_line() -> list[str]:
 def note_command(recorder: Recorder, home: Home, reader: Reader, argv: list[str]) -> None:
     """Store a command line unless it is the one that is on record already."""
     branch = reader.branch_id(home.run, home.branch)
-    known = [decode(event.payload) for event in reader.stored(branch, types=[COMMAND])]
+    known = [decode(event.payload) for event in reader.stored(branch, types=[COMMAND], kept=True)]
     if argv and not (known and known[-1].get("argv") == argv):
         recorder.guarded(lambda r: r.append_at(home, (), COMMAND, {"argv": argv}))
 
 
 def recorded_command(reader: Reader, branch: int) -> list[str]:
     """Return the newest command line on record; empty when there is none. It is shown, never run."""
-    known = [decode(event.payload) for event in reader.stored(branch, types=[COMMAND])]
+    known = [decode(event.payload) for event in reader.stored(branch, types=[COMMAND], kept=True)]
     argv = known[-1].get("argv") if known else []
     return [str(part) for part in argv] if isinstance(argv, list) else []

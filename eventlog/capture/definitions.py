@@ -12,6 +12,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
+from eventlog.capture.attributes import sets_attributes
 from eventlog.capture.keys import stable_key
 from eventlog.codec import AsContent
 from eventlog.references import class_name, kind_of, read_fact, reference
@@ -85,6 +86,7 @@ def _flow_definition(flow: Any) -> dict[str, Any]:
         "key": name,
         "name": read_fact(flow, "name") or name,
         "class": class_name(type(flow)),
+        "attributes": [n for n in names if sets_attributes(type(flow), n)],  # type: ignore[arg-type]  # the same
         "definition": AsContent(content),
     }
 

@@ -180,7 +180,7 @@ class RunDirector:
     def _recorded_parts(self, recorded: list[ExecutionInfo], kind: str) -> dict[str, frozenset[str]]:
         """Return the keys of tasks and agents of recorded executions of a kind."""
         roots = {e.path for e in recorded if e.parent is None and e.kind == kind}
-        for event in self._reader.stored(self._branch, self._parts_seq, types=["eventlog.definition"]):
+        for event in self._reader.stored(self._branch, self._parts_seq, types=["eventlog.definition"], kept=True):
             self._parts_seq = event.seq
             self._parts[event.path] = _keys_of(msgspec.json.decode(event.payload))
         return {path: self._parts[path] for path in roots if path in self._parts}
@@ -292,7 +292,7 @@ class _Part:
             "on_change": self.player.policy.on_change,
             "finished_tasks": len(tape.tasks),
             "finished_methods": len(tape.methods),
-            "recorded_calls": sum(len(calls) for calls in tape.llm.values()),
+            "recorded_calls": sum(len(calls) for kind in (tape.llm, tape.spent) for calls in kind.values()),
             "in_flight": [msgspec.to_builtins(use) for use in tape.open_tools()],
         }
         claim = self.claim

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dis
-import inspect
-from functools import lru_cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from crewai.flow.async_feedback import HumanFeedbackPending
 from crewai.types.usage_metrics import UsageMetrics
 from pydantic import BaseModel, ValidationError
 
+from eventlog.capture.attributes import sets_attributes
 from eventlog.capture.playing import MISSING, Served
 from eventlog.logger import Logger
 from eventlog.replay.path import above
@@ -45,21 +42,6 @@ def result(player: TapePlayer, lane: str, flow: Any) -> Any:
     _apply(flow, changes)
     _count(player, lane, flow)
     return value
-
-
-@lru_cache(maxsize=512)
-def sets_attributes(cls: Any, name: str) -> bool:
-    """Whether a method sets attributes of the flow itself, which are in no event: it has to run again."""
-    method = getattr(cls, name, None)
-    code = getattr(inspect.unwrap(getattr(method, "_meth", method)), "__code__", None)  # type: ignore[arg-type]
-    if code is None or not code.co_varnames:
-        return False
-    steps = list(dis.get_instructions(code))
-    own = code.co_varnames[0]
-    return any(
-        step.opname == "STORE_ATTR" and before.opname.startswith("LOAD_FAST") and before.argval == own
-        for before, step in pairwise(steps)
-    )
 
 
 def _holds(player: TapePlayer, finished: Finished) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from eventlog.errors import CompactedError
 from eventlog.read import SEQ_MAX, Reader
 from eventlog.record import FLAG_REPLAYED, RESUMED, ExecutionInfo, StoredEvent
 from eventlog.replay.path import split_task_place
@@ -64,12 +65,29 @@ class Recorded(msgspec.Struct):
 
 
 def read_recorded(reader: Reader, branch: int, found: ExecutionInfo) -> Recorded:
-    """Return what is recorded of an execution on a lineage."""
+    """Return what is recorded of an execution on a lineage.
+
+    Raises:
+        CompactedError: its events were compacted, and the tape was not kept.
+    """
+    refuse_compacted(reader, branch, found)
     tape = read_tape(reader, branch, found.path, found.started_seq - 1, SEQ_MAX, retries_failures=False)
-    events = list(reader.stored(branch, found.started_seq - 1, below=found.path))
+    events = list(reader.stored(branch, found.started_seq - 1, below=found.path, kept=True))
     drop_given_up(tape, [e.seq for e in events if e.type == RESUMED and e.path == found.path])
     parts = stretches(events, found.path)
     busy = busy_tools(e for part in parts for e in part if not e.flags & FLAG_REPLAYED)
     inside = {e.fields.get(k) for calls in tape.llm.values() for e in calls if e.fields.get("inside") for k in ENDS}
     answered = {e.path for part in parts for e in part if e.event_id in inside}
     return Recorded(tape, parts, busy | tape.busy_tools, answered, reader)
+
+
+def refuse_compacted(reader: Reader, branch: int, found: ExecutionInfo) -> None:
+    """Return if all that an execution did is on record.
+
+    Raises:
+        CompactedError: it began at or below the base of the lineage, and the tape was not kept.
+    """
+    base = reader.base(branch)
+    if base is not None and found.started_seq <= base.seq and not base.keeps_tape:
+        run, name = reader.branch_name(branch)
+        raise CompactedError(run or "", name, base.seq, f"the events that executing {found.path} again needs")

@@ -30,7 +30,7 @@ from eventlog.resume.edits import edits_of
 from eventlog.resume.flows import begin_again
 from eventlog.resume.outcome import Reexecution, ServedCounts, shown
 from eventlog.resume.policy import Policy
-from eventlog.resume.recorded import Recorded, read_recorded
+from eventlog.resume.recorded import Recorded, read_recorded, refuse_compacted
 from eventlog.resume.scratch import Scratch
 from eventlog.resume.taping import read_tape
 from eventlog.resume.verdict import EVENT_OF, Verdict, judge
@@ -68,6 +68,15 @@ class RunReexecutor(RunDirector):
     def _branch(self) -> int:
         """Row of the recorded branch."""
         return self._row
+
+    def refuse_compacted(self) -> None:
+        """Return if everything is on record.
+
+        Raises:
+            CompactedError: the events of a kickoff are gone.
+        """
+        for found in self._roots:
+            refuse_compacted(self._reader, self._row, found)
 
     @property
     def missing(self) -> list[ExecutionInfo]:
@@ -119,7 +128,7 @@ class RunReexecutor(RunDirector):
     def asked(self, found: ExecutionInfo, entity: Any) -> Any:
         """Return what a recorded execution was asked."""
         name = ASKED[found.kind]
-        for event in self._reader.stored(self._row, found.started_seq - 1, found.started_seq):
+        for event in self._reader.stored(self._row, found.started_seq - 1, found.started_seq, kept=True):
             tape = read_tape(self._reader, self._row, found.path, found.started_seq - 1, found.started_seq)
             player = ClosedPlayer(self.recorder, tape, NoKickoff(entity))
             return player.revived(decode_payload(event.payload).get(name), lenient=True)
@@ -263,6 +272,7 @@ def reexecution(
     try:
         again = RunReexecutor(reader, run, branch, scratch, everywhere=everywhere)
         if everywhere:
+            again.refuse_compacted()
             program_reexecutor.append(again)
         try:
             with again.here():

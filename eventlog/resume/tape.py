@@ -25,6 +25,8 @@ class Tape:
         """``reader`` resolves references; none for an execution that has not happened yet."""
         self._reader, self.path = reader, path
         self.llm: dict[str, list[Exchange]] = defaultdict(list)
+        self.spent: dict[str, list[Exchange]] = defaultdict(list)
+        """Calls of models whose events were compacted: they count, nobody needs their answers any more."""
         self.counts: dict[str, deque[int]] = defaultdict(deque)
         self.tools: dict[str, list[Exchange]] = defaultdict(list)
         self.human: dict[str, list[Exchange]] = defaultdict(list)

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from eventlog.read import Reader, decode_payload
+from eventlog.bases import Base, read_spent
+from eventlog.read import Reader, decode_payload, steadily
 from eventlog.record import EXECUTION_RESULT, FLAG_OMITTED, FLAG_REPLAYED, RESUMED, StoredEvent
 from eventlog.replay.event_types import ENDS
 from eventlog.replay.path import above
@@ -20,16 +21,34 @@ def read_tape(reader: Reader, branch: int, path: str, after: int, to: int, *, re
 
     ``retries_failures``: model calls that failed last are not on it.
     """
-    tape = Tape(reader, path)
-    for edit in reader.stored(branch, after, to, types=["eventlog.fork_edited"]):
-        tape.edits.append((edit.seq, decode_payload(edit.payload)))
-    work = _Recording(tape)
-    for event in reader.stored(branch, after, to, below=path):
-        work.add(event)
-    work.finish()
+    tape = steadily(lambda: _recorded(reader, branch, path, after, to))
     if retries_failures:
         drop_last_failures(tape)
     return tape
+
+
+def _recorded(reader: Reader, branch: int, path: str, after: int, to: int) -> Tape:
+    """Return the tape with all that is there, also below a base."""
+    tape = Tape(reader, path)
+    for edit in reader.stored(branch, after, to, types=["eventlog.fork_edited"], kept=True):
+        tape.edits.append((edit.seq, decode_payload(edit.payload)))
+    work = _Recording(tape)
+    for event in reader.stored(branch, after, to, below=path, kept=True):
+        work.add(event)
+    work.finish()
+    _put_spent(tape, reader.base(branch), after, to)
+    return tape
+
+
+def _put_spent(tape: Tape, base: Base | None, after: int, to: int) -> None:
+    """Put the calls on a tape whose events were compacted."""
+    for call in read_spent(base) if base is not None else ():
+        if (call.lane == tape.path or call.lane.startswith(tape.path + "/")) and after < call.seq <= to:
+            completed = {"usage": call.usage} if call.is_told else None
+            agent = (call.agent_id, call.agent_role)
+            tape.spent[call.lane].append(
+                Exchange(call.seq, call.lane, {"usage": call.usage}, None, completed, [], agent)
+            )
 
 
 class _Recording:

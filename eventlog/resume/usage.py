@@ -23,7 +23,9 @@ def account(player: TapePlayer, path: str, entity: Any, *, before: int = SEQ_MAX
     They are added to the model of the agent that asked, by its key or role; else to that of ``agent``.
     """
     with player.lock:
-        calls = [e for e in player.tape.below(path, player.tape.llm) if not e.is_served and e.seq < before]
+        tape = player.tape
+        known = (e for kind in (tape.spent, tape.llm) for e in tape.below(path, kind))
+        calls = [e for e in known if not e.is_served and e.seq < before]
         for exchange in calls:
             exchange.is_served = True
         counted = [e for e in calls if not e.failed]

@@ -51,7 +51,7 @@ anything = st.recursive(
 def round_trip(fields: dict[str, Any]) -> Any:
     """Encode with a redactor that leaves everything alone, decode with the contents made."""
     result = Encoder(NoRedactor()).encode(fields)
-    bodies = {c.hash: c.body if c.kind == "text" else decode_payload(c.body.encode()) for c in result.contents}
+    bodies = {c.hash: c.body if c.kind == "text" else decode_payload(c.body.encode()) for c in result.new}
     return unescaped(resolve(decode_payload(result.payload), bodies.__getitem__))
 
 
@@ -77,7 +77,7 @@ def test_nothing_makes_the_encoder_fail_and_the_result_is_json(value: Any) -> No
     result = Encoder(Redactor()).encode({"v": value, "messages": [value, {"role": "user", "content": value}]})
 
     assert isinstance(json.loads(result.payload), dict)
-    assert all(isinstance(c.body.encode(), bytes) for c in result.contents)
+    assert all(isinstance(c.body.encode(), bytes) for c in result.new)
 
 
 @given(st.lists(st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": texts}), min_size=1), max_size=8))
@@ -88,7 +88,7 @@ def test_conversations_encoded_through_the_caches_read_the_same_as_without(conve
     for messages in conversations:
         result = encoder.encode({"messages": messages})
         result.publish()
-        for c in result.contents:
+        for c in result.new:
             bodies[c.hash] = c
         shown = []
         name = json.loads(result.payload)["messages"]["$content"]

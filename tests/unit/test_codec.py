@@ -76,7 +76,7 @@ def stored(encoder: Encoder, fields: dict[str, Any]) -> Any:
     """Encode, then decode with the contents that were made."""
     result = encoder.encode(fields)
     bodies: dict[str, Any] = {}
-    for content in result.contents:
+    for content in result.new:
         bodies[content.hash] = content.body if content.kind == "text" else decode_payload(content.body.encode())
     return resolve(decode_payload(result.payload), bodies.__getitem__)
 
@@ -191,8 +191,8 @@ def test_a_long_text_is_stored_once() -> None:
     first.publish()
     second = encoder.encode({"c": [text]})
 
-    assert [c.kind for c in first.contents] == ["text"]
-    assert second.contents == []
+    assert [c.kind for c in first.new] == ["text"]
+    assert second.new == []
     assert text.encode() not in first.payload
 
 
@@ -201,7 +201,7 @@ def test_contents_of_an_event_that_was_not_queued_are_not_taken_for_known() -> N
     encoder, text = Encoder(Redactor()), "x" * TEXT_CHARS_MIN
     encoder.encode({"a": text})
 
-    assert len(encoder.encode({"a": text}).contents) == 1
+    assert len(encoder.encode({"a": text}).new) == 1
 
 
 def test_ten_megabytes_of_text_and_nul_characters_round_trip() -> None:
@@ -220,7 +220,7 @@ def test_a_growing_conversation_costs_only_its_new_messages() -> None:
         messages.append({"role": "user", "content": f"message {number}"})
         result = encoder.encode({"messages": [dict(m) for m in messages]})
         result.publish()
-        made.append(len(result.contents))
+        made.append(len(result.new))
 
     assert made == [2] + [1] * 49
 
@@ -232,7 +232,7 @@ def test_a_changed_message_starts_a_new_chain_from_there() -> None:
     encoder.encode({"messages": base}).publish()
     changed = [*base[:4], {"role": "user", "content": "X"}, base[5]]
 
-    assert len(encoder.encode({"messages": changed}).contents) == 2
+    assert len(encoder.encode({"messages": changed}).new) == 2
 
 
 def test_a_message_changed_in_place_after_it_was_encoded_is_seen() -> None:
@@ -242,7 +242,7 @@ def test_a_message_changed_in_place_after_it_was_encoded_is_seen() -> None:
     encoder.encode({"messages": messages}).publish()
     messages[0]["tool_calls"][0]["id"] = "2"  # type: ignore[index]
 
-    assert len(encoder.encode({"messages": messages}).contents) == 1
+    assert len(encoder.encode({"messages": messages}).new) == 1
 
 
 def test_a_text_made_of_recent_texts_is_stored_in_pieces_and_reads_the_same() -> None:
@@ -253,8 +253,8 @@ def test_a_text_made_of_recent_texts_is_stored_in_pieces_and_reads_the_same() ->
         encoder.encode({"t": text}).publish()
     result = encoder.encode({"m": response + "\nObservation: " + output})
 
-    assert [c.kind for c in result.contents] == ["pieces"]
-    assert len(result.contents[0].body) < 200
+    assert [c.kind for c in result.new] == ["pieces"]
+    assert len(result.new[0].body) < 200
 
 
 def test_content_json_is_resolved_like_any_other_value() -> None:

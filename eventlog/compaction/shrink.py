@@ -1,0 +1,49 @@
+"""Give freed pages back to the disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from eventlog.append import Appender
+from eventlog.compaction.sweep import in_steps
+from eventlog.pipeline import Pipeline
+from eventlog.storage import impatient, open_writer, translated
+
+BUSY_MS = 50
+"""How long emptying the WAL may wait for readers; appends wait for it."""
+
+
+def shrink(pipeline: Pipeline, path: Path) -> None:
+    """Return free pages to the system in short steps, then empty the WAL if nobody reads it."""
+    in_steps(pipeline, _free_pages)
+    with translated(path):
+        beside = open_writer(path)  # appends go on meanwhile
+        try:
+            beside.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        finally:
+            beside.close()
+    pipeline.run_exclusively(_empty_wal)
+
+
+def _empty_wal(appender: Appender) -> None:
+    """Truncate the WAL unless somebody reads it at the moment."""
+    with impatient(appender.db, BUSY_MS):
+        appender.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _free_pages(appender: Appender, pages: int) -> int:
+    """Free some pages; returns how many."""
+    before = _free(appender)
+    appender.db.execute(f"PRAGMA incremental_vacuum({max(pages // 8, 1)})").fetchall()
+    return before - _free(appender)
+
+
+def _free(appender: Appender) -> int:
+    """Return how many pages are free."""
+    return int(appender.db.execute("PRAGMA freelist_count").fetchone()[0])
+
+
+def bytes_on_disk(path: Path) -> int:
+    """Return the size of a log with its WAL."""
+    return sum(os.stat(name).st_size for name in (path, f"{path}-wal") if os.path.exists(name))  # noqa: PTH110, PTH116
