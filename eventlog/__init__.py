@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         LeaseLostError,
         LogClosedError,
         LogDamagedError,
+        LogMovedError,
         LogNotFoundError,
         LogOpenError,
         LogUnwritableError,
@@ -62,7 +63,7 @@ _HOMES = {
         "AmbiguousCursorError AppendError BranchExistsError BranchNameError BranchNotFoundError CaptureError"
         " ChainKeyError CipherKeyError CompactedError CompactionError CursorNotFoundError EditError EventFormatError"
         " EventLogError ExecutionNotFoundError FormatTooNewError LeaseLostError LogClosedError LogDamagedError"
-        " LogNotFoundError LogOpenError"
+        " LogMovedError LogNotFoundError LogOpenError"
         " LogUnwritableError NotAnEventLogError NotFoundError RunBusyError RunNotFoundError"
         " SequenceConflictError"
     ),
@@ -109,6 +110,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "Log",
     "LogClosedError",
     "LogDamagedError",
+    "LogMovedError",
     "LogNotFoundError",
     "LogOpenError",
     "LogUnwritableError",

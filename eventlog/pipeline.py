@@ -34,6 +34,8 @@ from eventlog import interrupts, storage
 from eventlog.append import Appender
 from eventlog.errors import AppendError, EventLogError, LogClosedError, LogOpenError
 from eventlog.logger import Logger
+from eventlog.moved import Follower, left_behind, moved_error
+from eventlog.place import Connection
 from eventlog.record import NewEvent
 
 Durability = Literal["commit", "fsync", "batch"]
@@ -65,7 +67,7 @@ class Item(msgspec.Struct, gc=False):
 class Pipeline:
     """The queue of one log and the one connection that appends to it."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], durability: Durability, batch_ms: float) -> None:
+    def __init__(self, connect: Callable[[], Connection], durability: Durability, batch_ms: float) -> None:
         """``connect`` opens the writing connection, here and again in a forked child."""
         self._connect, self.durability, self._batch_s = connect, durability, batch_ms / 1000
         self.committed = self.dropped = 0
@@ -74,7 +76,10 @@ class Pipeline:
         """Called when captured events could not be stored: contents they brought are missing."""
         self.on_collected: Callable[[], int] = lambda: 0
         """Called when contents were collected (see ``Appender``)."""
+        self.on_replaced: Callable[[], None] = lambda: None
+        """Called when the log goes on in a file that lacks events of the former one."""
         self.closed = False
+        self._follower = Follower()
         self._reset()
         self._appender: Appender | None = self._new_appender()
         _open.append(self)
@@ -119,7 +124,9 @@ class Pipeline:
 
         Raises:
             SequenceConflictError: see ``Appender.write``.
-            AppendError: they could not be written; nothing of them is in the log.
+            AppendError: they could not be written; nothing of them is in the log. (A disk that failed, or a file that
+                was moved away in that moment, may show them all the same: with an id of its own an event can be
+                appended again, and is there once.)
             LogClosedError: the log was closed.
         """
         if self.closed:
@@ -129,9 +136,10 @@ class Pipeline:
         self._queued += item.size
         if self._is_mine():
             return [0] * len(events)
-        if self.degraded and self._rouse():  # have it tried now: the trouble may be over
-            self._wait_a_little(RETRY_S + RETRY_BUSY_MS / 1000)
         self._write_queue()
+        if not item.done and self._rouse():  # have it tried once more: the trouble may be over
+            self._wait_a_little(self._patience_s())
+            self._write_queue()
         if not item.done:
             self._withdraw(item)
         if item.error is not None:
@@ -163,6 +171,7 @@ class Pipeline:
             with self._lock:
                 if self.closed:
                     raise LogClosedError
+                self._require_file()
                 self._writer = threading.get_ident()
                 try:
                     return job(self._connected())
@@ -206,9 +215,9 @@ class Pipeline:
             self._appender = self._new_appender()
         return self._appender
 
-    def _new_appender(self) -> Appender:
+    def _new_appender(self, db: Connection | None = None) -> Appender:
         """Return an appender with a connection of its own."""
-        appender = Appender(self._connect())
+        appender = Appender(db or self._connect())
         appender.on_collected = lambda: self.on_collected()  # noqa: PLW0108 - it is set later
         return appender
 
@@ -257,6 +266,8 @@ class Pipeline:
         """Commit the items, then take them off the queue; an item at fault fails alone."""
         try:
             seqs = self._connected().write([e for item in items for e in item.events], items[0].expected_seq)
+            if (moved := moved_error(self._connected().db)) is not None:
+                raise moved  # they are where nobody will find them: once more, when the file is found
         except Exception as error:
             if _is_the_files_fault(error) or interrupts.raised_by_handler(error):
                 raise
@@ -303,6 +314,7 @@ class Pipeline:
             if self.closed:
                 return
             try:
+                self._follow_file()
                 with storage.impatient(self._connected().db, RETRY_BUSY_MS):
                     while self._queue and not self.closed:
                         self._write_group()
@@ -315,6 +327,39 @@ class Pipeline:
             self._write_queue()  # what came in while we were still degraded
             with self._recovered:
                 self._recovered.notify_all()
+
+    def _require_file(self) -> None:
+        """Go on in another file first if the path leads to another by now.
+
+        Raises:
+            AppendError: it leads to none that is a log.
+        """
+        if self._appender is not None and (moved := moved_error(self._appender.db)) is not None:
+            self._fail(moved)
+            self._recover()
+            if self.degraded:
+                raise AppendError(self.degraded) from moved
+
+    def _follow_file(self) -> None:
+        """Go on in the file that the path leads to now; what only the former one holds is a gap."""
+        former = self._appender
+        if former is None or moved_error(former.db) is None:
+            return
+        fresh = self._new_appender(self._follower.follow(former.db, self._connect))
+        try:
+            fresh.go_on_from(former)
+            waiting = [event for item in list(self._queue) for event in item.events]
+            lost = left_behind(former.db, fresh.db, waiting)
+        except BaseException:
+            fresh.db.close()
+            raise
+        self._appender = fresh
+        former.db.close()
+        for key, count in lost.items():
+            self._gaps[key] = self._gaps.get(key, 0) + count
+        if lost:
+            self.on_replaced()
+        log.warning("log_found_again", path=fresh.db.path, left_behind=sum(lost.values()))
 
     def _record_gaps(self) -> None:
         """Append ``eventlog.capture_gap`` to every run that lost events."""
@@ -343,6 +388,11 @@ class Pipeline:
         self._gaps[key] = self._gaps.get(key, 0) + len(item.events)
         self._lose(len(item.events), self.degraded or "the log is closed")
         return False
+
+    def _patience_s(self) -> float:
+        """Return how long an append may wait for the next attempt, or for its log to be put back."""
+        is_moved = self._appender is not None and moved_error(self._appender.db) is not None
+        return storage.BUSY_S if is_moved else RETRY_S + RETRY_BUSY_MS / 1000
 
     def _withdraw(self, item: Item) -> None:
         """Take back an item nobody could write, so that its caller may say so."""

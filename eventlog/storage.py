@@ -8,13 +8,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
 from eventlog import errors
 from eventlog.logger import Logger
+from eventlog.place import Connection, alone_in, connect, file_id, part_neighbours
 from eventlog.schema import (
     APPLICATION_ID,
     FORMAT,
@@ -51,7 +52,7 @@ Synchronous = Literal["NORMAL", "FULL"]
 log = Logger(__name__)
 
 
-def open_writer(path: Path, synchronous: Synchronous = "NORMAL", *, archive: bool = False) -> sqlite3.Connection:
+def open_writer(path: Path, synchronous: Synchronous = "NORMAL", *, archive: bool = False) -> Connection:
     """Return a connection that may append; makes the file, or brings an older format up to date.
 
     ``archive``: it may be what compaction moved events to, which nobody else writes.
@@ -63,7 +64,7 @@ def open_writer(path: Path, synchronous: Synchronous = "NORMAL", *, archive: boo
     with opening, translated(path):
         _close_inherited()
         is_new = _create_private(path)
-        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        db = connect(path, path, timeout=BUSY_S)
         try:
             version = _identify(db, path)
             if version == 0:
@@ -74,6 +75,7 @@ def open_writer(path: Path, synchronous: Synchronous = "NORMAL", *, archive: boo
             _bring_up_to_date(db, path)
             if not archive:
                 _refuse_archive(db, path)
+            db.wal = file_id(f"{os.path.realpath(path)}-wal")
         except BaseException:
             db.close()
             if is_new:
@@ -82,7 +84,7 @@ def open_writer(path: Path, synchronous: Synchronous = "NORMAL", *, archive: boo
     return db
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
+def open_reader(path: Path) -> Connection:
     """Return a connection that cannot write: the bytes of the file stay as they are.
 
     Raises:
@@ -182,7 +184,10 @@ def _create_private(path: Path) -> bool:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        with alone_in(path.parent) if not path.exists() else nullcontext():
+            if not path.exists():
+                part_neighbours(path)
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
@@ -200,16 +205,16 @@ def _remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _connect_read_only(path: Path) -> sqlite3.Connection:
+def _connect_read_only(path: Path) -> Connection:
     """Open without the right to write; a closed log in a read-only folder has no WAL and needs none."""
     uri = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
-        db = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        db = connect(uri, path, uri=True, timeout=BUSY_S)
         db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
     except sqlite3.OperationalError:
         if os.path.exists(f"{path}-wal"):  # noqa: PTH110 - the name is a string
             raise
-        db = sqlite3.connect(uri + "&immutable=1", uri=True, isolation_level=None, check_same_thread=False)
+        db = connect(uri + "&immutable=1", path, uri=True)
     return db
 
 

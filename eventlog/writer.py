@@ -113,6 +113,7 @@ class Writer:
         self.pipeline = Pipeline(lambda: open_writer(path, synchronous), options.durability, options.batch_ms)
         self.pipeline.on_lost = self.encoder.index.clear
         self.pipeline.on_collected = self.encoder.index.clear
+        self.pipeline.on_replaced = self._forget_definitions
         self.snapshots = Snapshotter(lambda: Reader(path), self._store_snapshot, options.snapshot_on)
         self.compactor = Compactor(
             self.pipeline, self.snapshots.reader, options.max_checkpoints, options.compact_events, options.compact_bytes
@@ -268,6 +269,12 @@ class Writer:
             log.debug("lease_not_renewed", error=repr(error))
             return False
         return True
+
+    def _forget_definitions(self) -> None:
+        """Record anew what runs: the file that has it is not the log any more."""
+        for home, _ in list(self._homes.values()):
+            home.definitions.clear()
+            home.agents.clear()
 
     def appended(self, event: NewEvent) -> None:
         """Tell the snapshots about an event; one that a signal handler appends meanwhile, after it."""

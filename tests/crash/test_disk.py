@@ -149,7 +149,7 @@ def test_whichever_write_fails_an_append_happens_or_is_refused(
     right after the trouble was refused because of it.
     """
     calls = shim.WRITE | shim.SYNC | shim.TRUNCATE
-    options = {"error": error, "calls": calls, "durability": durability, "rounds": rounds(60, 600)}
+    options = {"error": error, "calls": calls, "durability": durability, "rounds": rounds(90, 900)}
     code = faulty.run("disks", "each_write_fails_once", tmp_path, **options)
     said = report(tmp_path)
     found = [n for n in numbers(tmp_path / "log.db") if n >= 0]
@@ -158,7 +158,7 @@ def test_whichever_write_fails_an_append_happens_or_is_refused(
     assert set(said["accepted"]) <= set(found)
     assert set(found) <= {*said["accepted"], *said["refused"]}
     assert len(said["refused"]) > 40
-    assert len(said["accepted"]) > 3
+    assert all(n in said["accepted"] for n in range(2, max(found) + 1) if n // 2 % 2)
     assert all((n ^ 1) in found for n in found if n > 0)
     assert said["degraded"] is None
     assert list(problems(tmp_path / "log.db")) == []

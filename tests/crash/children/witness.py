@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -47,3 +48,9 @@ def watch(folder: Path) -> None:
 def mark(folder: Path, name: str) -> None:
     """Leave a file that says when something happened."""
     (folder / name).write_text(str(time.time_ns()))
+
+
+def begin_another(folder: Path) -> None:
+    """Keep what was witnessed so far under another name; what comes is witnessed in a file of its own."""
+    shutil.copy(folder / "witness", folder / "witness.before")
+    os.truncate(folder / "witness", 0)
