@@ -38,8 +38,8 @@ _COUNT = (
     " WHERE r.name = ? AND b.name = ?"
 )
 _IS_THERE = "SELECT 1 FROM events AS e JOIN runs AS r ON r.id = e.run WHERE r.name = ? AND e.event_id = ?"
-WRITTEN_MAX = 1000
-"""No transaction of the queue's is longer."""
+WRITTEN_MAX = 10_000
+"""More events are not written between two looks at the path."""
 
 log = Logger(__name__)
 
@@ -52,12 +52,25 @@ def moved_error(db: Connection) -> LogMovedError | None:
     return LogMovedError(db.path, f"it was {what} while it was open")
 
 
+def without_wal(db: Connection) -> str | None:
+    """Return what to say when only the WAL of a log vanished; what is in it was written into the file then.
+
+    To begin another one would be worse: two WALs of one file overwrite each other's pages.
+    """
+    if db.wal is None or place.file_id(f"{os.path.realpath(db.path)}-wal") == db.wal:
+        return None
+    with suppress(sqlite3.Error), impatient(db, EMPTY_MS):
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    return f"{db.path}-wal was deleted while it was open: end all programs that use the log, then start them again"
+
+
 class Follower:
     """Finds the file again; one per pipeline."""
 
     def __init__(self) -> None:
         """Nothing was tried yet."""
         self._not_before = 0.0
+        self._failed: Exception | None = None
 
     def follow(self, db: Connection, connect: Callable[[], Connection]) -> Connection:
         """Return a connection to the log at the path of ``db``, put back there if nothing is.
@@ -66,8 +79,8 @@ class Follower:
             LogOpenError: what is there is no log, or it could not be put back.
         """
         began = time.monotonic()
-        if began < self._not_before:
-            raise moved_error(db) or LogMovedError(db.path)
+        if began < self._not_before and self._failed is not None:
+            raise self._failed.with_traceback(None)
         path = Path(os.path.realpath(db.path))
         try:
             with translated(path), place.alone_in(path.parent):
@@ -76,7 +89,8 @@ class Follower:
                 else:
                     _put_back(db, path)
             return connect()
-        except BaseException:
+        except Exception as error:
+            self._failed = error
             self._not_before = time.monotonic() + max(REST_S_MIN, REST_FACTOR * (time.monotonic() - began))
             raise
 
@@ -92,7 +106,7 @@ def _part(db: Connection, path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(100)
     if head[:16] != b"SQLite format 3\0" or int.from_bytes(head[68:72], "big") != APPLICATION_ID:
-        raise NotAnEventLogError(str(path), "it was replaced while it was open, by a file that is no event log")
+        raise NotAnEventLogError(str(path), "a file that is no event log stands in its place")
     _finish(db)
     db.file = place.NOWHERE  # without its WAL this connection must not go on, even if its file comes back
     place.part_neighbours(path)

@@ -1,7 +1,7 @@
 """Which file a path leads to, and whether it is still the one that a connection has open.
 
 SQLite goes on writing into a file that was deleted or moved away, where nobody will find what it writes. So the
-appender looks at the path after each commit, which takes two microseconds.
+pipeline looks at the path after a commit, unless it did so a moment ago.
 """
 
 from __future__ import annotations

@@ -35,6 +35,11 @@ def deleted_with_neighbours(path: Path) -> None:
         name.unlink()
 
 
+def wal_deleted(path: Path) -> None:
+    """Only its WAL is gone."""
+    path.with_name("log.db-wal").unlink()
+
+
 def moved_away(path: Path) -> None:
     """It has another name now."""
     path.rename(path.with_name("elsewhere.db"))
@@ -115,6 +120,7 @@ def crew(folder: Path, *, move: str, back: str = "", durability: Any = "commit",
             begin_another(folder)
             globals()[move](path)
         if call == COMES_BACK_AT:
+            wait_until(lambda: not back or "stands in its place" in str(listener.log.status().degraded), 1)
             during.append(listener.log.status().degraded)
             if back:
                 globals()[back](path)
