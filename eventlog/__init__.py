@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         LeaseLostError,
         LogClosedError,
         LogDamagedError,
+        LogMovedError,
         LogNotFoundError,
         LogOpenError,
         LogUnwritableError,
@@ -70,7 +71,7 @@ _HOMES = {
         " ChainKeyError CipherKeyError CompactedError CompactionError CursorNotFoundError EditError EncryptedLogError"
         " EventFormatError"
         " EventLogError ExecutionNotFoundError ForgetError FormatTooNewError LeaseLostError LogClosedError"
-        " LogDamagedError LogNotFoundError LogOpenError"
+        " LogDamagedError LogMovedError LogNotFoundError LogOpenError"
         " LogUnwritableError NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
         " SequenceConflictError"
     ),
@@ -123,6 +124,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "Log",
     "LogClosedError",
     "LogDamagedError",
+    "LogMovedError",
     "LogNotFoundError",
     "LogOpenError",
     "LogUnwritableError",

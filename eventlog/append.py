@@ -23,6 +23,7 @@ from eventlog.errors import (
 )
 from eventlog.lease import Lease, Leases
 from eventlog.owner import this_process
+from eventlog.place import Connection
 from eventlog.record import MAIN_BRANCH, NewEvent, NewExecution, join_path
 from eventlog.seal import CONTENT, EVENT, EXECUTION, NAME, PATH, SNAPSHOT, seal_of
 from eventlog.storage import transaction
@@ -80,7 +81,7 @@ def _texts_of(new: NewExecution) -> dict[str, str]:
 class Appender:
     """Appends through one connection; the caller lets one thread at a time in."""
 
-    def __init__(self, db: sqlite3.Connection, chain: Chain = Chain()) -> None:  # noqa: B008 - immutable
+    def __init__(self, db: Connection, chain: Chain = Chain()) -> None:  # noqa: B008 - immutable
         """``db`` comes from ``storage.open_writer`` and belongs to this object from now on."""
         self.db = db
         self.chain = chain
@@ -439,6 +440,18 @@ class Appender:
             unused = self.leases.renew()
         self.leases.drop(unused)
         return len(self.leases)
+
+    def go_on_from(self, former: Appender) -> None:
+        """Hold here what was held in a file that its path leads to no more, and take no content for stored."""
+        self.forget_collected()
+        with transaction(self.db):
+            for lease in former.leases.held():
+                try:
+                    row = self._make_run(lease.run, lease.branch, "named")[1]
+                except BranchNotFoundError:
+                    row = None
+                self.leases.move_here(lease, row)
+        self.leases.follow(former.leases)
 
     def write_snapshot(self, row: tuple[Any, ...], is_current: Callable[[], bool] = lambda: True) -> None:
         """Store a snapshot: branch, seq, kind, projection, version, trigger, created_ns, state; none below a base.

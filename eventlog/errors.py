@@ -7,6 +7,7 @@
     │   ├── LogNotFoundError        there is no file
     │   ├── NotAnEventLogError      another program's file, or one changed by hand
     │   ├── LogDamagedError         SQLite or the log's own rules say it is broken
+    │   ├── LogMovedError           its path leads to no file, or to another one, while it is open
     │   ├── FormatTooNewError       written by a newer version
     │   ├── ChainKeyError           its chain of digests needs another key (EVENTLOG_KEY)
     │   ├── CipherKeyError          it is encrypted, and the key is missing or wrong
@@ -79,6 +80,12 @@ class LogDamagedError(LogOpenError):
     """The file is damaged."""
 
     hint = "copy the file with its -wal and -shm neighbours before anything else touches it"
+
+
+class LogMovedError(LogOpenError):
+    """The path leads to no file any more, or to another one than the one that is open."""
+
+    hint = "stop the programs that use a log before it is moved or replaced; see log.status()"
 
 
 class FormatTooNewError(LogOpenError):

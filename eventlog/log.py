@@ -91,6 +91,8 @@ class Log:
         self.redaction = redaction or (options.redaction if options is not None else Redaction())
         self._writer: Writer | None = writer.acquire(path, options) if options is not None else None
         self._reader: Reader | None = Reader(path, self.key) if options is None else None
+        self._left: list[Reader] = []
+        """Readers of files that were replaced."""
         self._closed = False
         with _logs_lock:
             _logs.add(self)
@@ -108,8 +110,9 @@ class Log:
         if self._closed:
             return
         self._closed = True
-        if self._reader is not None:
-            self._reader.close()
+        for reader in (self._reader, *self._left):
+            if reader is not None:
+                reader.close()
         if self._writer is not None:
             writer.release(self._writer)
 
@@ -386,6 +389,9 @@ class Log:
         if self._writer is not None:
             self._writer.pipeline.flush(timeout_s=5.0)
         with _logs_lock:
+            if self._reader is not None and self._reader.has_moved():
+                self._left.append(self._reader)  # somebody may be in the middle of reading it
+                self._reader = None
             if self._reader is None:
                 self._reader = Reader(self.path, self.key)
             return self._reader

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from eventlog import errors
 from eventlog.chain import Chain
 from eventlog.chain_key import chain_of_environment, require_key, store_check, stored_check
 from eventlog.logger import Logger
+from eventlog.place import Connection, alone_in, connect, file_id, part_neighbours
 from eventlog.schema import (
     APPLICATION_ID,
     FORMAT,
@@ -28,7 +29,7 @@ from eventlog.schema import (
     stand_ins,
     stored_objects,
 )
-from eventlog.seal import PLAIN, CipherKey, Seal, cipher_key, new_lock, open_seal
+from eventlog.seal import CipherKey, Seal, cipher_key, new_lock, open_seal
 
 BUSY_S = 5.0
 """How long a statement waits for another process's lock."""
@@ -36,12 +37,6 @@ PAGE_BYTES = 8192
 """Bigger pages make batches faster, smaller ones single commits; measured in ``benchmarks``."""
 SQLITE_MIN = (3, 38)
 """STRICT tables (3.37) and JSON built in (3.38)."""
-
-
-class Connection(sqlite3.Connection):
-    """A connection to a log, with what seals and opens the values in it."""
-
-    seal: Seal = PLAIN
 
 
 opening = threading.RLock()
@@ -88,7 +83,7 @@ def open_writer(
     with opening, translated(path):
         _close_inherited()
         is_new = _create_private(path)
-        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, factory=Connection)
+        db = connect(path, path, timeout=BUSY_S)
         try:
             version = _identify(db, path)
             if version == 0:
@@ -103,6 +98,7 @@ def open_writer(
             if not archive:
                 _refuse_archive(db, path)
             _give_key(db, chain)
+            db.wal = file_id(f"{os.path.realpath(path)}-wal")
         except BaseException as error:
             db.close()
             is_others = isinstance(error, (errors.ChainKeyError, errors.CipherKeyError))  # who made it meanwhile
@@ -178,7 +174,7 @@ def open_unchecked(path: Path, *, tolerant: bool = False) -> Connection:
             raise
         except sqlite3.DatabaseError:
             uri = f"file:{quote(str(path.absolute()))}?mode=ro"
-            db = sqlite3.connect(uri, uri=True, isolation_level=None, factory=Connection)
+            db = connect(uri, path, uri=True)
         _guard_schema(db)
         if tolerant:
             db.execute("PRAGMA writable_schema = ON")
@@ -235,7 +231,7 @@ def translated(path: Path) -> Generator[None]:
             raise errors.NotAnEventLogError(str(path), "not an SQLite database") from e
         if "malformed" in text or "corrupt" in text:
             raise errors.LogDamagedError(str(path), text) from e
-        if any(word in text for word in ("readonly", "read-only", "full", "disk I/O")):
+        if any(word in text for word in ("readonly", "read-only", "full", "disk I/O", "unable to open")):
             raise errors.LogUnwritableError(str(path), text) from e
         raise errors.LogOpenError(str(path), text) from e
     except OSError as e:
@@ -258,7 +254,10 @@ def _create_private(path: Path) -> bool:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        with alone_in(path.parent) if not path.exists() else nullcontext():
+            if not path.exists():
+                part_neighbours(path)
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
@@ -280,15 +279,12 @@ def _connect_read_only(path: Path) -> Connection:
     """Open without the right to write; a closed log in a read-only folder has no WAL and needs none."""
     uri = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
-        db = sqlite3.connect(
-            uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False, factory=Connection
-        )
+        db = connect(uri, path, uri=True, timeout=BUSY_S)
         db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
     except sqlite3.OperationalError:
         if os.path.exists(f"{path}-wal"):  # noqa: PTH110 - the name is a string
             raise
-        uri += "&immutable=1"
-        db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, factory=Connection)
+        db = connect(uri + "&immutable=1", path, uri=True)
     return db
 
 

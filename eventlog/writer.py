@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from contextlib import closing, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +22,10 @@ from eventlog.chain_key import chain_of_environment
 from eventlog.codec import Encoder
 from eventlog.compaction.auto import Compactor, is_unfinished
 from eventlog.contents import ContentIndex
-from eventlog.errors import CipherKeyError, EventLogError
+from eventlog.errors import AppendError, BranchNotFoundError, CipherKeyError, EventLogError, RunNotFoundError
 from eventlog.lease import Lease, Renewal
 from eventlog.logger import Logger
-from eventlog.pipeline import Durability, Pipeline
+from eventlog.pipeline import DEGRADED_WAIT_S, Durability, Pipeline
 from eventlog.read import Reader
 from eventlog.record import MAIN_BRANCH, NewEvent
 from eventlog.redact import Redaction
@@ -124,6 +126,7 @@ class Writer:
         self.pipeline.on_lost = self.encoder.index.clear
         self.snapshots = Snapshotter(lambda: Reader(path, key), self._store_snapshot, options.snapshot_on)
         self.pipeline.on_collected = self._rows_changed
+        self.pipeline.on_replaced = self._forget_definitions
         self.compactor = Compactor(
             self.pipeline, self.snapshots.reader, options.max_checkpoints, options.compact_events, options.compact_bytes
         )
@@ -167,23 +170,40 @@ class Writer:
 
         Raises:
             BranchNotFoundError: the run has no such branch.
-            AppendError: the file cannot be written.
+            LogOpenError: the file cannot be read.
         """
-        from eventlog.capture.homes import Home  # noqa: PLC0415 - imports CrewAI
-
         with self._lock:
             home, uses = self._homes.get((run, branch), (None, 0))
             if home is None:
-                self.pipeline.run_exclusively(lambda appender: appender.open_run(run, branch))
-                with opening:  # nobody forks while this connection is in use
-                    reader = Reader(self.path, self.key)
-                    row = reader.branch_id(run, branch)
-                    counters, roots = reader.root_labels(row), reader.executions(row)
-                    reader.close()
-                home = Home(run, branch, "named", counters)
-                home.unfinished = any(e.parent is None and e.status != "completed" for e in roots)
+                self._open_run(run, branch)
+                home = self._make_home(run, branch)
             self._homes[run, branch] = (home, uses + 1)
             self.recorder.start()
+            return home
+
+    def _open_run(self, run: str, branch: str) -> None:
+        """Say that this process has the branch open; while the file cannot be written, the first events make a run."""
+        try:
+            self.pipeline.run_exclusively(lambda appender: appender.open_run(run, branch))
+        except AppendError as error:
+            if not isinstance(error.__cause__, sqlite3.Error):
+                raise
+            self.pipeline.last_error = str(error)
+            log.warning("run_not_opened", run=run, branch=branch, error=str(error))
+
+    def _make_home(self, run: str, branch: str) -> Home:
+        """Return the place of a run's events, which goes on from what is there."""
+        from eventlog.capture.homes import Home  # noqa: PLC0415 - imports CrewAI
+
+        with opening, closing(Reader(self.path, self.key)) as reader:  # nobody forks while this connection is in use
+            try:
+                row = reader.branch_id(run, branch)
+            except RunNotFoundError:
+                if branch != MAIN_BRANCH:
+                    raise BranchNotFoundError(f"{run}/{branch}") from None
+                return Home(run, branch, "named", {})
+            home = Home(run, branch, "named", reader.root_labels(row))
+            home.unfinished = any(e.parent is None and e.status != "completed" for e in reader.executions(row))
             return home
 
     def leave_run(self, home: Home) -> None:
@@ -197,9 +217,15 @@ class Writer:
             del self._homes[key]
             if not self._homes:
                 self.recorder.pause_if_idle()
-        self.pipeline.flush(timeout_s=5.0)
+        degraded = self.pipeline.degraded is not None
+        self.pipeline.flush(timeout_s=DEGRADED_WAIT_S if degraded else 5.0)
+
+        def release(appender: Appender) -> None:
+            with impatient(appender.db, SIDE_BUSY_MS) if degraded else nullcontext():
+                appender.release_run(home.run, home.branch)
+
         try:
-            self.pipeline.run_exclusively(lambda appender: appender.release_run(home.run, home.branch))
+            self.pipeline.run_exclusively(release)
         except EventLogError as error:  # the process will end, and then the branch has no owner either
             log.warning("run_not_released", run=home.run, error=str(error))
 
@@ -263,6 +289,12 @@ class Writer:
             log.debug("lease_not_renewed", error=repr(error))
             return False
         return True
+
+    def _forget_definitions(self) -> None:
+        """Record anew what runs: the file that has it is not the log any more."""
+        for home, _ in list(self._homes.values()):
+            home.definitions.clear()
+            home.agents.clear()
 
     def appended(self, event: NewEvent) -> None:
         """Tell the snapshots about an event; one that a signal handler appends meanwhile, after it."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ ROOT = Path(__file__).parents[2]
 class Nursery:
     """Runs cases of ``tests/crash/children`` in processes of their own."""
 
-    def __init__(self) -> None:
-        """Start the process that the children are forked from."""
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        """Start the process that the children are forked from; ``environment`` is added to ours."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.children"],
             cwd=ROOT,
+            env={**os.environ, **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
