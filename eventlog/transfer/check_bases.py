@@ -143,7 +143,7 @@ class BasesCheck:
         own = self._bases.get(line.branch)
         if own is not None and line.seq <= own.seq and not line.retained_for:
             return f"it lies at or below the base of branch {line.branch!r}, and no branch retains it"
-        if own is not None and line.seq <= (self._lines[line.branch].fork_seq or 0):
+        if any(line.seq <= (self._lines[name].fork_seq or 0) for name in self._lineage(line.branch)):
             return f"it lies before the beginning of branch {line.branch!r}"
         if line.seq < self._oldest.get(line.event_id, line.seq):
             return "a branch begins here, below the base of its parent"

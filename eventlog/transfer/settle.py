@@ -45,9 +45,14 @@ class Branches:
         self._rows: dict[str, int] = {}
 
     def before(self, line: EventLine) -> None:
-        """Do what comes before an event: what lies below it is there."""
-        while self._waiting and self._waiting[-1][0] < line.seq:
-            self._settle(self._waiting.pop()[1])
+        """Do what comes before an event: the base of its branch, if it lies above that.
+
+        Not sooner: the branch may begin on one whose own beginning has not come by yet.
+        """
+        found = next((base for base in self._waiting if base[1] == line.branch and base[0] < line.seq), None)
+        if found is not None:
+            self._waiting.remove(found)
+            self._settle(line.branch)
 
     def after(self, line: EventLine) -> None:
         """Take note of an event that is there now."""
