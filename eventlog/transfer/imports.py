@@ -121,8 +121,6 @@ def _new_events(
         if branches is not None:
             branches.before(line)
         if not present.has(line):
-            if branches is not None:
-                branches.make(line.branch)
             yield _new_event(recoder, line, name)
         if branches is not None:
             branches.after(line)

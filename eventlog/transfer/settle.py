@@ -45,10 +45,12 @@ class Branches:
         self._rows: dict[str, int] = {}
 
     def before(self, line: EventLine) -> None:
-        """Do what comes before an event: the base of its branch, if it lies above that.
+        """Do what comes before an event: its branch, and the base of that, if the event lies above it.
 
-        Not sooner: the branch may begin on one whose own beginning has not come by yet.
+        A base comes no sooner: the branch may begin on one whose own beginning has not come by yet.
         """
+        if line.branch not in self._rows:
+            self._make_in_order(line)
         found = next((base for base in self._waiting if base[1] == line.branch and base[0] < line.seq), None)
         if found is not None:
             self._waiting.remove(found)
@@ -66,10 +68,25 @@ class Branches:
 
     def finish(self) -> None:
         """All events have come by."""
+        for branch in self._lines:  # also those without events of their own
+            self.make(branch)
         while self._waiting:
             self._settle(self._waiting.pop()[1])
-        for branch in self._lines:  # those without events of their own
-            self.make(branch)
+
+    def _make_in_order(self, line: EventLine) -> None:
+        """Make the branch of an event, and first those that were there before it."""
+        for name, other in self._lines.items():
+            if name == line.branch:
+                break
+            if other.parent is None or (other.parent in self._rows and self._has_begun(other, line.seq)):
+                self.make(name)
+        self.make(line.branch)
+
+    def _has_begun(self, branch: BranchLine, seq: int) -> bool:
+        """Whether a branch begins before an event."""
+        if branch.fork_seq is not None:
+            return branch.fork_seq < seq
+        return bool(self._db.execute(_SEQ, (self._run, stored_id(branch.fork_event_id))).fetchone())
 
     def _labels(self, path: str) -> tuple[str, ...]:
         """Return a path as the labels it is made of."""
