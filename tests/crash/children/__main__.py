@@ -12,11 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-from tests.crash.children import crowds, deaths, disks, forks, leases, moves, resumes, signals, timers
+from tests.crash.children import clocks, crowds, deaths, disks, forks, leases, moves, resumes, signals, timers
 
 MODULES = {
     module.__name__.rpartition(".")[2]: module
-    for module in (crowds, deaths, disks, forks, leases, moves, resumes, signals, timers)
+    for module in (clocks, crowds, deaths, disks, forks, leases, moves, resumes, signals, timers)
 }
 
 
