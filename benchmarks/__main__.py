@@ -10,9 +10,14 @@ from pathlib import Path
 
 os.environ.update(CREWAI_DISABLE_TELEMETRY="true", CREWAI_TRACING_ENABLED="false", OTEL_SDK_DISABLED="true")
 
-from benchmarks import bench_append, bench_capture, bench_growth, report
+from benchmarks import bench_append, bench_capture, bench_compaction, bench_growth, report
 
-CASES = {"capture": bench_capture.run, "append": bench_append.run, "growth": bench_growth.run}
+CASES = {
+    "capture": bench_capture.run,
+    "append": bench_append.run,
+    "growth": bench_growth.run,
+    "compaction": bench_compaction.run,
+}
 
 
 def main() -> int:

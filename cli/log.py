@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from eventlog.cli.grep import Grep
 from eventlog.cli.lines import EventLine
 from eventlog.cli.opening import reading
 from eventlog.cli.options import Settings, examples, shared_options
@@ -29,6 +30,12 @@ class Wanted(msgspec.Struct, frozen=True):
     """Row of a branch; ``None``: of the whole log."""
     types: tuple[str, ...] | None
     after: int
+    grep: Grep | None = None
+
+    def of(self, reader: Reader, after: int) -> Iterator[StoredEvent]:
+        """Yield them after a seq."""
+        events = reader.stored(self.branch, after, types=self.types)
+        return events if self.grep is None else self.grep.matching(events)
 
 
 @click.command(
@@ -43,6 +50,7 @@ class Wanted(msgspec.Struct, frozen=True):
 @click.argument("run", required=False)
 @click.option("--branch", help=f"A branch of RUN, with what it inherits. [default: {MAIN_BRANCH}]")
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only this type; * stands for anything.")
+@click.option("--grep", metavar="TEXT", help="Only events that hold this text; case does not count.")
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="SEQ", help="Only events after this one.")
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N of these; with --follow, end then."
@@ -52,8 +60,8 @@ class Wanted(msgspec.Struct, frozen=True):
 @click.option("--paths", is_flag=True, help="Show where in the call tree each event stands.")
 @shared_options
 def log(
-    settings: Settings, run: str | None, branch: str | None, types: tuple[str, ...], after: int,
-    limit: int | None, tail: int | None, follow: bool, paths: bool,
+    settings: Settings, run: str | None, branch: str | None, types: tuple[str, ...], grep: str | None,
+    after: int, limit: int | None, tail: int | None, follow: bool, paths: bool,
 ) -> None:  # fmt: skip
     """List the events of RUN, or of the whole log, oldest first. Times are UTC.
 
@@ -63,19 +71,19 @@ def log(
         raise click.UsageError("--branch needs RUN")
     with reading(settings) as opened:
         row = None if run is None else opened.reader.branch_id(run, branch or MAIN_BRANCH)
-        wanted = Wanted(row, types or None, after)
+        wanted = Wanted(row, types or None, after, None if grep is None else Grep(grep, opened.reader.content))
         if tail is not None:
             wanted = msgspec.structs.replace(wanted, after=_before_last(opened.reader, wanted, tail))
         show = _json_writer(opened) if settings.as_json else _text_writer(opened, whole=run is None, paths=paths)
         shown = show_events(opened.reader, wanted, show, limit=limit, follow=follow)
     if not shown and not settings.as_json:
-        note("no events match" if types or after else f"{settings.db}: no events yet")
+        note("no events match" if types or after or grep else f"{settings.db}: no events yet")
 
 
 def show_events(reader: Reader, wanted: Wanted, show: Any, *, limit: int | None, follow: bool) -> int:
     """Show events until the end, or the limit, or (``follow``) for ever; returns how many."""
     shown = 0
-    events = _following(reader, wanted) if follow else reader.stored(wanted.branch, wanted.after, types=wanted.types)
+    events = _following(reader, wanted) if follow else wanted.of(reader, wanted.after)
     for event in events:
         show(event)
         shown += 1
@@ -93,7 +101,7 @@ def _following(reader: Reader, wanted: Wanted) -> Iterator[StoredEvent]:
             time.sleep(POLL_S)
             continue
         version = now
-        for event in reader.stored(wanted.branch, last, types=wanted.types):
+        for event in wanted.of(reader, last):
             last = event.seq
             yield event
         flush()
@@ -107,7 +115,7 @@ def _before_last(reader: Reader, wanted: Wanted, count: int) -> int:
     window = max(TAIL_WINDOW, count)
     while True:
         start = max(wanted.after, head - window)
-        seqs = [event.seq for event in reader.stored(wanted.branch, start, types=wanted.types)][-count:]
+        seqs = [event.seq for event in wanted.of(reader, start)][-count:]
         if len(seqs) == count or start == wanted.after:
             return seqs[0] - 1 if seqs else head
         window *= 4

@@ -35,8 +35,11 @@ COMMANDS = {
     "branches": "branches:branches",
     "fork": "fork:fork",
     "compact": "compact:compact",
+    "forget": "forget:forget",
     "stats": "stats:stats",
     "doctor": "doctor:doctor",
+    "verify": "verify:verify",
+    "backup": "backup:backup",
     "export": "transfer:export_events",
     "import": "transfer:import_events",
 }

@@ -33,13 +33,17 @@ if TYPE_CHECKING:
     "--durability", type=click.Choice(["commit", "fsync", "batch"]), default="commit", show_default=True,
     help="commit: safe from a kill; fsync: from power loss too; batch: fastest.",
 )  # fmt: skip
+@click.option(
+    "--max-checkpoints", type=click.IntRange(min=0), metavar="N",
+    help="Compact meanwhile: keep the newest N checkpoints of each branch. [default: keep everything]",
+)  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Leave out the line at the end.")
 @click.argument("script")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @shared_options
 def record(
-    settings: Settings, as_module: bool, run: str | None, durability: Durability, quiet: bool, script: str,
-    args: tuple[str, ...],
+    settings: Settings, as_module: bool, run: str | None, durability: Durability, max_checkpoints: int | None,
+    quiet: bool, script: str, args: tuple[str, ...],
 ) -> Callable[[], None]:  # fmt: skip
     """Run SCRIPT unchanged, with ARGS, and record every CrewAI event as one run.
 
@@ -53,7 +57,7 @@ def record(
     program.prepare()
     name = run or _mint_name(script, as_module=as_module)
     command = ["python", *(["-m"] if as_module else []), script, *args]
-    recording = Recording(settings, name, durability, quiet=quiet, command=command)
+    recording = Recording(settings, name, durability, quiet=quiet, command=command, max_checkpoints=max_checkpoints)
     return partial(_run_recorded, program, recording)
 
 

@@ -26,7 +26,7 @@ class Recording:
 
     def __init__(
         self, settings: Settings, run: str, durability: Durability, *, quiet: bool, branch: str = MAIN_BRANCH,
-        command: Sequence[str] = (),
+        command: Sequence[str] = (), max_checkpoints: int | None = None,
     ) -> None:  # fmt: skip
         """Open the log. ``command`` is what runs, for who wants to start it again.
 
@@ -35,7 +35,7 @@ class Recording:
         """
         self._settings, self._run, self._branch, self._quiet = settings, run, branch, quiet
         self._command = list(command)
-        self._log = open_log(settings.db, durability=durability)
+        self._log = open_log(settings.db, durability=durability, max_checkpoints=max_checkpoints)
         self._listener: EventLogListener | None = None
         self._pid = os.getpid()
 

@@ -12,6 +12,7 @@ from eventlog.cli.output import Facts, Prose, show_json, show_page
 from eventlog.cli.text import moment
 from eventlog.cli.trees import tree_lines
 from eventlog.cursors import find_event
+from eventlog.errors import CursorNotFoundError
 from eventlog.log import Log
 from eventlog.record import FLAG_PLACEHOLDER, FLAG_REDACTED, Event
 from eventlog.values import plain
@@ -42,8 +43,10 @@ def find_whole_event(log: Log, text: str) -> Event:
     Raises:
         CursorNotFoundError, AmbiguousCursorError: no event, or several.
     """
-    seq = find_event(log.reader, text).seq
-    return next(log.events(after=seq - 1, to=seq))
+    found = log.reader.at(find_event(log.reader, text).seq)
+    if found is None:
+        raise CursorNotFoundError(text)
+    return next(log.reader.decoded([found]))
 
 
 def _facts(event: Event) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eventlog.backup import Backup
     from eventlog.capture.tools import idempotency_key
     from eventlog.compaction.report import CompactionReport
     from eventlog.errors import (
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
         CompactionError,
         CursorNotFoundError,
         EditError,
+        EncryptedLogError,
         EventFormatError,
         EventLogError,
         ExecutionNotFoundError,
+        ForgetError,
         FormatTooNewError,
         LeaseLostError,
         LogClosedError,
@@ -36,11 +39,13 @@ if TYPE_CHECKING:
         LogOpenError,
         LogUnwritableError,
         NotAnEventLogError,
+        NotEncryptedError,
         NotFoundError,
         RunBusyError,
         RunNotFoundError,
         SequenceConflictError,
     )
+    from eventlog.forgetting.report import ForgetReport
     from eventlog.listener import EventLogListener
     from eventlog.log import Log, Snapshot
     from eventlog.log import open_log as open  # noqa: A004 - the name users expect: eventlog.open(path)
@@ -52,21 +57,25 @@ if TYPE_CHECKING:
     from eventlog.resume.divergence import DivergedError, Divergence, RunTakenOverError, ToolInFlightError
     from eventlog.resume.outcome import Reexecution
     from eventlog.run import Run
+    from eventlog.verifying.report import VerifyReport
     from eventlog.writer import Options, Status
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "backup": "Backup",
     "capture.tools": "idempotency_key",
     "compaction.report": "CompactionReport",
     "errors": (
         "AmbiguousCursorError AppendError BranchExistsError BranchNameError BranchNotFoundError CaptureError"
-        " ChainKeyError CipherKeyError CompactedError CompactionError CursorNotFoundError EditError EventFormatError"
-        " EventLogError ExecutionNotFoundError FormatTooNewError LeaseLostError LogClosedError LogDamagedError"
-        " LogMovedError LogNotFoundError LogOpenError"
-        " LogUnwritableError NotAnEventLogError NotFoundError RunBusyError RunNotFoundError"
+        " ChainKeyError CipherKeyError CompactedError CompactionError CursorNotFoundError EditError EncryptedLogError"
+        " EventFormatError"
+        " EventLogError ExecutionNotFoundError ForgetError FormatTooNewError LeaseLostError LogClosedError"
+        " LogDamagedError LogMovedError LogNotFoundError LogOpenError"
+        " LogUnwritableError NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
         " SequenceConflictError"
     ),
+    "forgetting.report": "ForgetReport",
     "listener": "EventLogListener",
     "log": "Log Snapshot open",
     "provider": "EventLogProvider",
@@ -77,6 +86,7 @@ _HOMES = {
     "resume.divergence": "DivergedError Divergence RunTakenOverError ToolInFlightError",
     "resume.outcome": "Reexecution",
     "run": "Run",
+    "verifying.report": "VerifyReport",
     "writer": "Options Status",
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
@@ -84,6 +94,7 @@ _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names
 __all__ = [  # sorted by name; tested against what can be imported
     "AmbiguousCursorError",
     "AppendError",
+    "Backup",
     "BranchExistsError",
     "BranchInfo",
     "BranchNameError",
@@ -98,6 +109,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "DivergedError",
     "Divergence",
     "EditError",
+    "EncryptedLogError",
     "Event",
     "EventFormatError",
     "EventLogError",
@@ -105,6 +117,8 @@ __all__ = [  # sorted by name; tested against what can be imported
     "EventLogProvider",
     "ExecutionInfo",
     "ExecutionNotFoundError",
+    "ForgetError",
+    "ForgetReport",
     "FormatTooNewError",
     "LeaseLostError",
     "Log",
@@ -115,6 +129,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "LogOpenError",
     "LogUnwritableError",
     "NotAnEventLogError",
+    "NotEncryptedError",
     "NotFoundError",
     "Options",
     "Projection",
@@ -131,6 +146,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "Status",
     "StoredEvent",
     "ToolInFlightError",
+    "VerifyReport",
     "idempotency_key",
     "open",
     "projection",

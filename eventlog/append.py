@@ -12,6 +12,7 @@ import msgspec
 
 from eventlog.branching import base_of, find_branch, last_event, make_branch, override_execution
 from eventlog.chain import Chain
+from eventlog.chain_key import require_key
 from eventlog.contents import Cache, NewContent
 from eventlog.errors import (
     AppendError,
@@ -23,7 +24,8 @@ from eventlog.errors import (
 from eventlog.lease import Lease, Leases
 from eventlog.owner import this_process
 from eventlog.place import Connection
-from eventlog.record import MAIN_BRANCH, NewEvent, join_path
+from eventlog.record import MAIN_BRANCH, NewEvent, NewExecution, join_path
+from eventlog.seal import CONTENT, EVENT, EXECUTION, NAME, PATH, SNAPSHOT, seal_of
 from eventlog.storage import transaction
 
 NAMES_MAX, PATHS_MAX, LINKS_MAX = 20_000, 20_000, 20_000
@@ -42,6 +44,11 @@ _OPEN_EXECUTION = (
     "INSERT INTO executions (branch, path, parent, kind, name, key, inputs_hash, status, started_seq)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, 'running', ?)"
     " ON CONFLICT (branch, path) DO UPDATE SET status = 'running', ended_seq = NULL"
+)
+_INSERT_SNAPSHOT = (
+    "INSERT INTO snapshots (branch, seq, kind, projection, version, trigger, created_ns, state)"
+    " VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (branch, projection, seq, kind)"
+    " DO UPDATE SET version = excluded.version, state = excluded.state WHERE excluded.state <> ''"
 )
 _CLOSE_EXECUTION = "UPDATE executions SET status = ?, ended_seq = ? WHERE branch = ? AND path = ?"
 
@@ -66,6 +73,11 @@ def shown_id(stored: Any) -> Any:
     return stored
 
 
+def _texts_of(new: NewExecution) -> dict[str, str]:
+    """Return what of the index of kickoffs tells something about prompts."""
+    return {"name": new.name, "key": new.key, "inputs": new.inputs_hash}
+
+
 class Appender:
     """Appends through one connection; the caller lets one thread at a time in."""
 
@@ -73,11 +85,13 @@ class Appender:
         """``db`` comes from ``storage.open_writer`` and belongs to this object from now on."""
         self.db = db
         self.chain = chain
+        self.seal = seal_of(db)
         self.owner = msgspec.json.encode(this_process()).decode()
         self.leases = Leases(db, self.owner)
         self._version = -1
         self._names: Cache[tuple[str, str, str], int] = Cache(NAMES_MAX)
         self._paths: Cache[tuple[str, ...], int] = Cache(PATHS_MAX)
+        self._sealed: Cache[tuple[str, str], str] = Cache(PATHS_MAX)
         self._links: Cache[tuple[int, str], int] = Cache(LINKS_MAX)
         self._branches: Cache[tuple[str, str], tuple[int, int]] = Cache(NAMES_MAX)
         self.on_collected: Callable[[], int] = lambda: 0
@@ -142,6 +156,8 @@ class Appender:
         version = self.db.execute("PRAGMA data_version").fetchone()[0]
         if version != self._version:
             self.leases.verify(self._seen_seq)
+            if not self._last_seq:  # until there are events, another process may give the log a key
+                require_key(self.db, self.chain)
             self._last_seq = self.db.execute(_LAST_SEQ).fetchone()[0]
             self._digests.clear()
             self._notice_collections()
@@ -184,12 +200,7 @@ class Appender:
 
     def _insert_at(self, run: int, branch: int, event: NewEvent) -> int:
         """Store one event on a branch, whatever branch it names."""
-        for content in event.contents:
-            if type(content) is NewContent:
-                self._store(content)
-            elif content.epoch < self._collected:
-                for known in content.bodies():
-                    self._store(known)
+        self.store_contents(event.contents)
         seq = self._last_seq + 1
         row = self._row(seq, run, branch, event)
         try:
@@ -202,9 +213,19 @@ class Appender:
         self._index(seq, branch, row[13], event)
         return seq
 
+    def store_contents(self, contents: Iterable[Any]) -> None:
+        """Store what an encoding brings, and what it took for stored if that was collected since."""
+        for content in contents:
+            if type(content) is NewContent:
+                self._store(content)
+            elif content.epoch < self._collected:
+                for known in content.bodies():
+                    self._store(known)
+
     def _store(self, content: NewContent) -> None:
         """Store a content unless it is there."""
-        self.db.execute(INSERT_CONTENT, (content.hash, content.kind, content.parent, content.text, content.body))
+        body = self.seal.seal_text(content.body, CONTENT, content.hash)
+        self.db.execute(INSERT_CONTENT, (content.hash, content.kind, content.parent, content.text, body))
 
     def _row(self, seq: int, run: int, branch: int, event: NewEvent) -> tuple[Any, ...]:
         """Return the columns of an event, digest last."""
@@ -218,16 +239,32 @@ class Appender:
                 event.started_event_id,
             )
         )
-        facts = (event_id, event.type, event.at_ns, *links, event.emission_sequence, event.task, event.agent)
-        path, flags = self._path_id(event.path), event.flags
-        digest = self.chain.digest(self._digest(branch), seq, facts, join_path(event.path), flags, event.payload)
+        task, agent, labels = event.task, event.agent, event.path
+        if self.seal:
+            task, agent = self._stored_name(task), self._stored_name(agent)
+            labels = tuple(self._stored(label, PATH) for label in labels)
+        facts = (event_id, event.type, event.at_ns, *links, event.emission_sequence, task, agent)
+        path, flags, payload = self.path_id(event.path), event.flags, self.seal.seal(event.payload, EVENT, seq)
+        digest = self.chain.digest(self._digest(branch), seq, facts, join_path(labels), flags, payload)
         return (
             seq, branch, run, event_id, self.name_id("type", event.type, event.type_class), event.at_ns,
             *links, event.emission_sequence,
-            self.name_id("task", *event.task) if event.task else None,
-            self.name_id("agent", *event.agent) if event.agent else None,
-            path, flags, event.payload.decode(), digest,
+            self.name_id("task", *task) if task else None,
+            self.name_id("agent", *agent) if agent else None,
+            path, flags, payload.decode(), digest,
         )  # fmt: skip
+
+    def _stored_name(self, name: tuple[str, str] | None) -> tuple[str, str] | None:
+        """Return a task or agent as its row has it: the id in clear, the name or role sealed."""
+        return None if name is None else (name[0], self._stored(name[1] or "", NAME))
+
+    def _stored(self, text: str, place: str) -> str:
+        """Return a name or label as its row has it."""
+        known = self._sealed.get((text, place))
+        if known is None:
+            known = self.seal.seal_name(text, place)
+            self._sealed.put((text, place), known)
+        return known
 
     def _link(self, run: int, event_id: str | None) -> Any:
         """Return the seq of a recent event, or the id itself."""
@@ -262,13 +299,13 @@ class Appender:
             self._names.put(key, found)
         return found
 
-    def _path_id(self, path: tuple[str, ...]) -> int:
+    def path_id(self, path: tuple[str, ...]) -> int:
         """Return the row of a path; 0 is the root."""
         if not path:
             return 0
         found = self._paths.get(path)
         if found is None:
-            found = self.path_below(self._path_id(path[:-1]), path[-1])
+            found = self.path_below(self.path_id(path[:-1]), self._stored(path[-1], PATH))
             self._paths.put(path, found)
         return found
 
@@ -281,11 +318,12 @@ class Appender:
     def _index(self, seq: int, branch: int, path: int, event: NewEvent) -> None:
         """Keep the index of kickoffs, and who has the branch open, in step with the events."""
         if (new := event.opens) is not None:
-            parent = self._path_id(new.parent) if new.parent else None
-            self.db.execute(_OPEN_EXECUTION, (branch, path, parent, new.kind, new.name, new.key, new.inputs_hash, seq))
+            parent = self.path_id(new.parent) if new.parent else None
+            texts = [self.seal.seal_text(v, EXECUTION, k, seq) for k, v in _texts_of(new).items()]
+            self.db.execute(_OPEN_EXECUTION, (branch, path, parent, new.kind, *texts, seq))
         if event.closes is not None:
             closed, status = event.closes
-            place = self._path_id(closed)
+            place = self.path_id(closed)
             if not self.db.execute(_CLOSE_EXECUTION, (status, seq, branch, place)).rowcount:
                 override_execution(self.db, branch, place, status, seq)
         if event.releases:
@@ -348,12 +386,16 @@ class Appender:
                 branch = make_branch(self.db, row, made, parent_row, seq)
                 if edit is not None:
                     self._insert_at(row, branch, edit)
-                for path in reopened:
-                    override_execution(self.db, branch, self._path_id(path), "running", None)
+                self.reopen(branch, reopened)
         except BaseException:
             self.forget()
             raise
         return made
+
+    def reopen(self, branch: int, paths: Iterable[tuple[str, ...]]) -> None:
+        """Say on a branch that executions that had ended on its parent are unfinished; part of a transaction."""
+        for path in paths:
+            override_execution(self.db, branch, self.path_id(path), "running", None)
 
     def _free_name(self, run: int) -> str:
         """Return the first of ``fork-1``, ``fork-2``… that a run has not."""
@@ -411,14 +453,17 @@ class Appender:
                 self.leases.move_here(lease, row)
         self.leases.follow(former.leases)
 
-    def write_snapshot(self, row: tuple[Any, ...]) -> None:
-        """Store a snapshot: branch, seq, kind, projection, version, trigger, created_ns, state; none below a base."""
-        with transaction(self.db):
-            if row[1] < base_of(self.db, row[0]):
-                return
-            self.db.execute(
-                "INSERT INTO snapshots (branch, seq, kind, projection, version, trigger, created_ns, state)"
-                " VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (branch, projection, seq, kind)"
-                " DO UPDATE SET version = excluded.version, state = excluded.state WHERE excluded.state <> ''",
-                row,
-            )
+    def write_snapshot(self, row: tuple[Any, ...], is_current: Callable[[], bool] = lambda: True) -> None:
+        """Store a snapshot: branch, seq, kind, projection, version, trigger, created_ns, state; none below a base.
+
+        ``is_current``: whether its state is still what the events tell, once we know what other processes did.
+        """
+        row = (*row[:-1], self.seal.seal_text(row[-1], SNAPSHOT, row[3], row[1]))
+        try:
+            with transaction(self.db):
+                self._catch_up()
+                if is_current() and row[1] >= base_of(self.db, row[0]):
+                    self.db.execute(_INSERT_SNAPSHOT, row)
+        except BaseException:
+            self.forget()
+            raise

@@ -16,15 +16,19 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from eventlog.chain import Chain
+from eventlog.seal import BASE, Seal
 
 _COLUMNS = "branch, seq, digest, state, projections, spent, keeps_tape, events, created_ns, proof"
-BASE = f"SELECT {_COLUMNS} FROM bases WHERE branch = ?"
+SELECT_BASE = f"SELECT {_COLUMNS} FROM bases WHERE branch = ?"
 RETAINED = (
     "SELECT k.seq, k.previous, e.digest FROM retained AS k LEFT JOIN events AS e ON e.seq = k.seq"
     " WHERE k.branch = ? AND k.seq <= ? ORDER BY k.seq"
 )
+_TEXTS = ("state", "projections", "spent")
+"""What is sealed in a sealed log."""
 PUT = f"INSERT OR REPLACE INTO bases ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)"
 
 
@@ -81,7 +85,7 @@ Retained = tuple[int, bytes, bytes | None]
 
 def read_base(db: sqlite3.Connection, branch: int) -> Base | None:
     """Return the base of a branch; ``None`` for one that was never compacted."""
-    row = db.execute(BASE, (branch,)).fetchone()
+    row = db.execute(SELECT_BASE, (branch,)).fetchone()
     return None if row is None else as_base(row)
 
 
@@ -90,6 +94,16 @@ def as_base(row: Any) -> Base:
     names = [name.strip() for name in _COLUMNS.split(",")]
     facts = dict(zip(names, row, strict=True))
     return Base(**{**facts, "keeps_tape": bool(facts["keeps_tape"])})
+
+
+def sealed_base(base: Base, seal: Seal) -> Base:
+    """Return a base as it is stored; ``base_proof`` covers it like that. Nothing changes in a plain log."""
+    return structs.replace(base, **{f: seal.seal_text(getattr(base, f), BASE, f, base.seq) for f in _TEXTS})
+
+
+def unsealed_base(base: Base, seal: Seal) -> Base:
+    """Return a stored base with its texts as JSON."""
+    return structs.replace(base, **{f: seal.unseal_text(getattr(base, f), BASE, f, base.seq) for f in _TEXTS})
 
 
 def read_retained(db: sqlite3.Connection, base: Base) -> list[Retained]:

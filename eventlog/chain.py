@@ -4,7 +4,9 @@
 
     digest = H(previous digest, seq, event id, type, time, links, task, agent, path, flags, payload)
 
-The payload names its contents by hash, so the chain covers them too. Without a key ``H`` finds accidental
+The payload names its contents by hash, so the chain covers them too. Everything is hashed as it stands in the
+tables: in a sealed log (``seal.py``) the payload, the task's name, the agent's role and the labels of the path are
+the sealed ones, so that the chain can be checked without the key that opens them. Without a key ``H`` finds accidental
 damage; with one it is a MAC, and whoever has not the key can change nothing unseen.
 """
 
@@ -26,6 +28,15 @@ class Chain:
     def __init__(self, key: bytes = b"") -> None:
         """``key``: at most 64 bytes; none makes plain hashes."""
         self._key = key
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether its digests are a MAC."""
+        return bool(self._key)
+
+    def check_of(self, salt: str) -> str:
+        """Return what tells the key from others; it stands in the log and does not give the key away."""
+        return self.proof("chain key", salt).hex()
 
     def digest(self, previous: bytes, seq: int, facts: tuple[Any, ...], path: str, flags: int, payload: bytes) -> bytes:
         """Return the digest of an event after ``previous``; ``facts`` as they are stored, names instead of their rows.

@@ -8,6 +8,8 @@
             its definition ─ entity ─────┼→ checkpoint_documents → checkpoints
             task_completed, methods ─────┘                         (rowid, id, created_at, parent_id, branch, data)
 
+A sealed log has the marks and none of the views: SQL cannot open a sealed value. Its marks have no ``data``.
+
 A document is computed when it is read: pruning takes a mark away and no event, and a long log costs a
 document nothing, because all it needs is found by path (``events_of_record``). It is several views because
 SQLite's parser has a stack of 100. CrewAI opens the file with plain ``sqlite3``, so there are only built-in
@@ -180,6 +182,7 @@ FROM checkpoint_places AS p"""
 
 _METHODS = f"""SELECT e.payload ->> '$.method_name' AS name, e.payload AS payload, count(*) AS n, max(e.seq) AS seq
       FROM paths AS place CROSS JOIN {_record(FINISHED, "place.id")} WHERE place.parent = p.path
+      AND e.payload ->> '$.method_name' IS NOT NULL
       GROUP BY name ORDER BY max(e.seq)"""
 FLOWS = f"""CREATE VIEW checkpoint_flows AS
 SELECT p.branch AS branch, p.seq AS seq, json_patch(p.entity,
@@ -248,6 +251,9 @@ TRIGGERS = (
     """CREATE TRIGGER checkpoints_go_with_their_snapshots AFTER DELETE ON snapshots
 WHEN OLD.kind = 'checkpoint' AND OLD.projection = 'run'
 BEGIN DELETE FROM checkpoint_marks WHERE branch = OLD.branch AND seq = OLD.seq; END""",
+)
+
+VIEW_TRIGGERS = (
     """CREATE TRIGGER checkpoints_are_hidden INSTEAD OF DELETE ON checkpoints
 BEGIN DELETE FROM checkpoint_marks WHERE id = OLD.rowid; END""",
     """CREATE TRIGGER checkpoints_are_taken INSTEAD OF INSERT ON checkpoints
@@ -256,6 +262,9 @@ BEGIN
     VALUES (NEW.id, NEW.created_at, NEW.parent_id, coalesce(NEW.branch, 'main'), json(NEW.data));
 END""",
 )
+
+NAME_TAKEN = "CREATE INDEX checkpoints ON checkpoint_marks (id) WHERE data IS NOT NULL"
+"""Stands in a sealed log for the view: CrewAI's own provider would make a table of that name, in clear."""
 
 VIEWS = (CONTENTS, PLACES, TASKS, CREWS, FLOWS, DOCUMENTS, VIEW)
 """In the order in which they build on each other."""

@@ -11,6 +11,7 @@ begins with ``$`` (a *tag*), which says what it was::
     {"$float": "nan"}  {"$int": "…"}  {"$str": base64}  {"$bytes": base64}
     {"$datetime": iso}  {"$date"}  {"$time"}  {"$timedelta": s}  {"$uuid"}  {"$path"}  {"$decimal"}
     {"$type": "mod:Qual"}  {"$function": "mod:Qual"}  {"$error": "mod:Qual", "msg": …, "args": […]}
+    {"$forgotten": iso}           a payload that was taken out of the log
     {"$object": "mod:Qual", "repr": …}  {"$cycle": …}  {"$deep": …}  {"$large": …}   placeholders
 
 Decoding makes dicts and lists of them, nothing more: no class is looked up, ever.
@@ -345,7 +346,7 @@ class Encoding:
         """Remember a long text to store, as pieces of recent ones where that is shorter; returns it whole."""
         if "\0" in body:  # SQLite's text functions stop there
             return self.content("json", dump_json(body).decode())
-        whole = NewContent(content_hash("text", body.encode()), "text", body)
+        whole = NewContent(content_hash("text", body.encode(), key=self._index.key), "text", body)
         recent = list(self._index.recent)
         pieces = split_text(body, recent)
         if pieces is not None:
@@ -374,7 +375,7 @@ class Encoding:
 
     def content(self, kind: str, body: str, parent: str | None = None, text: str | None = None) -> NewContent:
         """Remember a body to store and return it."""
-        made = NewContent(content_hash(kind, body.encode(), parent, text), kind, body, parent, text)
+        made = NewContent(content_hash(kind, body.encode(), parent, text, self._index.key), kind, body, parent, text)
         self.contents.append(made)
         return made
 

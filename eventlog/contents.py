@@ -8,6 +8,8 @@
     message   hash = H("m" + parent hash + text hash + json)
               body = one message; parent = the messages before it; text = its ``content``, if long
 
+In a sealed log ``H`` is keyed, and the bodies are sealed on their way into the table.
+
 A conversation is named by its last message, so the k-th call of a conversation costs what
 is new in it. The known prefix is found by comparing the messages themselves (equal strings
 are mostly the same objects, which Python compares by identity), before any hashing.
@@ -52,9 +54,11 @@ CACHE_CHARS_MAX = 8_000_000
 """Characters of text one generation of a cache may hold alive."""
 
 
-def content_hash(kind: str, data: bytes, parent: str | None = None, text: str | None = None) -> str:
-    """Return the name of a content: 24 characters."""
-    digest = blake2b(f"{kind[0]}{parent or ''}|{text or ''}|".encode(), digest_size=HASH_BYTES)
+def content_hash(
+    kind: str, data: bytes, parent: str | None = None, text: str | None = None, key: bytes = b""
+) -> str:  # fmt: skip
+    """Return the name of a content: 24 characters. With ``key``, whoever has it not cannot tell what is named."""
+    digest = blake2b(f"{kind[0]}{parent or ''}|{text or ''}|".encode(), digest_size=HASH_BYTES, key=key)
     if len(data) > UNINTERRUPTED_MAX:
         digest.update(data)
     else:
@@ -165,8 +169,9 @@ class Conversation(msgspec.Struct, frozen=True):
 class ContentIndex:
     """What is known to be stored: texts by value, conversations by their first two messages."""
 
-    def __init__(self) -> None:
-        """Start empty; ``clear()`` returns here."""
+    def __init__(self, key: bytes = b"") -> None:
+        """Start empty; ``clear()`` returns here. ``key``: of the hashes, in a sealed log (``seal.py``)."""
+        self.key = key
         self.texts: Cache[str, tuple[NewContent, int]] = Cache(CACHE_CHARS_MAX)
         """Text → its content, whole, and the flags of its redaction."""
         self.conversations: Cache[Hashable, Conversation] = Cache(CACHE_CHARS_MAX)

@@ -11,7 +11,9 @@
     │   ├── FormatTooNewError       written by a newer version
     │   ├── ChainKeyError           its chain of digests needs another key (EVENTLOG_KEY)
     │   ├── CipherKeyError          it is encrypted, and the key is missing or wrong
+    │   │   └── NotEncryptedError       a key was given, and it is not
     │   └── LogUnwritableError      read-only place or full disk
+    ├── EncryptedLogError       CrewAI's own checkpoint tools cannot read an encrypted log
     ├── LogClosedError          used after close()
     ├── RunBusyError            another process is working on the branch of the run
     ├── LeaseLostError          another process took the branch of the run over
@@ -27,6 +29,7 @@
     │   └── ExecutionNotFoundError
     ├── CompactedError          what was asked for lies before the base of its branch
     ├── CompactionError         a branch could not be compacted; it is as it was
+    ├── ForgetError             something cannot be taken out of the log; it is as it was
     ├── AmbiguousCursorError    several events match
     ├── EventFormatError        a stored or imported event cannot be read
     └── CaptureError            the tap could not be placed on CrewAI's bus
@@ -94,7 +97,7 @@ class FormatTooNewError(LogOpenError):
 class ChainKeyError(LogOpenError):
     """The chain of digests was made with a key, and this process has another one or none."""
 
-    hint = "set EVENTLOG_KEY to the key the log was made with; export and import move a log to another key"
+    hint = "set EVENTLOG_KEY to what it was when the log was made, or unset it; export and import give it another key"
 
 
 class CipherKeyError(LogOpenError):
@@ -103,10 +106,37 @@ class CipherKeyError(LogOpenError):
     hint = "give the key it was made with: EVENTLOG_CIPHER_KEY or eventlog.open(..., key=...)"
 
 
+class NotEncryptedError(CipherKeyError):
+    """A key was given, and the log is not encrypted: it became what it is when it was made."""
+
+    hint = (
+        "leave the key out (unset EVENTLOG_CIPHER_KEY) to use it as it is; to encrypt it, export it without the key:"
+        " eventlog export --all -o log.jsonl, and import it with the key: eventlog import log.jsonl --db NEW"
+    )
+
+
 class LogUnwritableError(LogOpenError):
     """The place does not let us write: read-only, no permission or no space."""
 
     hint = "check permissions and free space, or choose another path"
+
+
+class EncryptedLogError(EventLogError):
+    """CrewAI's checkpoints cannot be kept in, or read from, an encrypted log: its tools read the file themselves."""
+
+    hint = (
+        "go on with run.kickoff or eventlog resume, which open it; for CrewAI's checkpoints give the provider"
+        " another file, a log without a key"
+    )
+
+    def __init__(self, path: str) -> None:
+        """Keep the file; ``args`` holds it so pickling works."""
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        """Say which file, then what it has not."""
+        return f"{self.path}: it is encrypted, and CrewAI's checkpoint tools cannot open an encrypted log"
 
 
 class LogClosedError(EventLogError):
@@ -287,6 +317,12 @@ class CompactionError(EventLogError):
     def __str__(self) -> str:
         """Say which branch, then why."""
         return f"{_place(self.run, self.branch)} was not compacted: {self.reason}"
+
+
+class ForgetError(EventLogError):
+    """Something cannot be taken out of the log, which is as it was. The text never holds what was to be forgotten."""
+
+    hint = "see eventlog forget --help for what can be forgotten, and how"
 
 
 class AmbiguousCursorError(EventLogError):

@@ -19,7 +19,9 @@ from typing_extensions import Self
 from eventlog import errors, storage, writer
 from eventlog.compaction.compact import Progress, Wish, compact, no_progress
 from eventlog.compaction.report import CompactionReport
-from eventlog.cursors import Cursor, find_cursor
+from eventlog.cursors import Cursor, find_cursor, find_event
+from eventlog.forgetting.forget import forget_event, forget_value
+from eventlog.forgetting.report import ForgetReport
 from eventlog.fork import make_fork
 from eventlog.owner import living_owner
 from eventlog.pipeline import Durability
@@ -32,11 +34,14 @@ from eventlog.replay.rebuild import STATE_PROJECTION, rebuild_projection, rebuil
 from eventlog.replay.snapshots import SNAPSHOT_ON
 from eventlog.replay.state import RunState
 from eventlog.run import Run, RunOptions
+from eventlog.seal import EXECUTION, CipherKey, Seal, cipher_key
 from eventlog.writer import Options, Status, Writer
 
 if TYPE_CHECKING:
+    from eventlog.backup import Backup
     from eventlog.resume.outcome import Reexecution
     from eventlog.resume.reexecute import RunReexecutor
+    from eventlog.verifying.report import VerifyReport
 
 DEFAULT_PATH = "eventlog.db"
 """Used when neither a path nor ``EVENTLOG_DB`` is given."""
@@ -51,7 +56,7 @@ _RUNS = (
     "   max((SELECT max(started_seq) FROM executions WHERE branch = b.id AND parent IS NULL)) AS root"
     "   FROM branches AS b WHERE b.run > 0 GROUP BY b.run)"
     " SELECT r.name, r.attribution, ends.events, ends.branches, ends.executions,"
-    " first.at_ns, last.at_ns, root.kind, root.name, root.status"
+    " first.at_ns, last.at_ns, root.kind, root.name, root.status, root.started_seq"
     " FROM ends JOIN runs AS r ON r.id = ends.run"
     " LEFT JOIN events AS first ON first.seq = ends.first LEFT JOIN events AS last ON last.seq = ends.last"
     " LEFT JOIN events AS start ON start.seq = ends.root"
@@ -77,12 +82,15 @@ class Snapshot(msgspec.Struct, frozen=True):
 class Log:
     """One event log. Safe to use from several threads; a context manager."""
 
-    def __init__(self, path: Path, options: Options | None, redaction: Redaction | None = None) -> None:
+    def __init__(
+        self, path: Path, options: Options | None, redaction: Redaction | None = None, key: CipherKey | None = None
+    ) -> None:
         """Use ``eventlog.open``. Without options the log is only read."""
         self.path = path
+        self.key = cipher_key(None, str(path)) if key is None else key
         self.redaction = redaction or (options.redaction if options is not None else Redaction())
         self._writer: Writer | None = writer.acquire(path, options) if options is not None else None
-        self._reader: Reader | None = Reader(path) if options is None else None
+        self._reader: Reader | None = Reader(path, self.key) if options is None else None
         self._left: list[Reader] = []
         """Readers of files that were replaced."""
         self._closed = False
@@ -303,7 +311,31 @@ class Log:
             max_checkpoints=max_checkpoints, runs=runs, older_than_ns=int(seconds * 1e9), keeps_tape=keep_tape,
             archive=None if archive is None else Path(archive), dry_run=dry_run,
         )  # fmt: skip
+        self.writer.snapshots.catch_up()  # checkpoints that are due count
         return compact(self.writer.pipeline, self.reader, wish, progress)
+
+    def forget(
+        self, *, value: str | None = None, event: str | int | None = None, dry_run: bool = False
+    ) -> ForgetReport:
+        """Take a secret out of the log wherever it stands (``value``), or the payload of one event (``event``: its id).
+
+        What is changed keeps its digest and gets a tombstone that proves it as it is then. Stored states are folded
+        anew, free pages are overwritten, and no copy is left in the file or its WAL; ``report.unfinished`` says what
+        could not be done. Backups, exports, archives and what other processes still have in memory are not touched.
+        This process does not record the value again, if it has 8 characters or more; for other processes give it as
+        ``Redaction(values=…)``. A ``dry_run`` only counts, also in a log that is open for reading.
+
+        Raises:
+            ForgetError: it cannot be taken out; nothing was changed.
+            NotFoundError, AmbiguousCursorError: no such event, or several.
+            AppendError: the file cannot be written at the moment; nothing was changed.
+        """
+        if (value is None) == (event is None):
+            raise errors.ForgetError("say what to forget: a value or an event, one of them")
+        reader, pipeline = self.reader, None if dry_run else self.writer.pipeline
+        if value is None:
+            return forget_event(reader, pipeline, find_event(reader, str(event)).seq)
+        return forget_value(reader, pipeline, value, lambda: self.writer.encoder.redactor.learn_all([value]))
 
     # -- executing again --------------------------------------------------------------------------
 
@@ -361,7 +393,7 @@ class Log:
                 self._left.append(self._reader)  # somebody may be in the middle of reading it
                 self._reader = None
             if self._reader is None:
-                self._reader = Reader(self.path)
+                self._reader = Reader(self.path, self.key)
             return self._reader
 
     def events(
@@ -441,7 +473,7 @@ class Log:
         """Return all runs, oldest first."""
         reader = self.reader
         running = _running(reader)
-        return [_run_info(row, is_running=row[0] in running) for row in reader.query(_RUNS)]
+        return [_run_info(row, reader.seal, is_running=row[0] in running) for row in reader.query(_RUNS)]
 
     def branches(self, run: str) -> list[BranchInfo]:
         """Return the branches of a run, oldest first.
@@ -455,6 +487,37 @@ class Log:
             msgspec.structs.replace(info, status=_branch_status(reader, row, owned=_is_owned(reader, row)))
             for info, row in found
         ]
+
+    def verify(self, *, deep: bool = False, head: str | None = None, run: str | None = None) -> VerifyReport:
+        """Return whether the log, or one run of it, holds together; what is damaged is a finding, not an error.
+
+        Without a key it finds accidental damage; with ``EVENTLOG_KEY``, set when the log was made and now, tampering
+        too. A cut tail shows only against a ``head`` that was kept elsewhere (``report.head``). ``deep`` also folds
+        every stored state again.
+
+        Raises:
+            ChainKeyError: ``EVENTLOG_KEY`` is another key than the one the log was made with.
+            NotFoundError: there is no such run.
+            HeadFormatError: ``head`` is none.
+        """
+        from eventlog.verifying.verify import Wish, verify_log  # noqa: PLC0415 - reading needs none of it
+
+        _ = self.reader  # what was captured so far is there
+        return verify_log(self.path, Wish(deep=deep, head=head, run=run), key=self.key)
+
+    def backup(self, path: str | os.PathLike[str]) -> Backup:
+        """Return a copy of the log as it stands now, verified, made while everybody goes on writing.
+
+        The new file is private (0600) and complete or not there; one that exists is never overwritten.
+
+        Raises:
+            LogUnwritableError: there is something of that name, or no space; nothing was left.
+            LogDamagedError: the log does not hold together; no copy was kept.
+        """
+        from eventlog.backup import make_backup  # noqa: PLC0415 - reading needs none of it
+
+        _ = self.reader  # what was captured so far is there
+        return make_backup(self.path, Path(path), key=self.key)
 
     def executions(self, run: str, *, branch: str = MAIN_BRANCH) -> list[ExecutionInfo]:
         """Return the kickoffs of a branch in the order they started.
@@ -477,11 +540,12 @@ def open_log(
     max_checkpoints: int | None = None,
     compact_events: int = 10_000,
     compact_bytes: int = 64 * 1024 * 1024,
+    key: str | bytes | None = None,
 ) -> Log:
     """Return the log at ``path`` (default: ``EVENTLOG_DB``, else ``./eventlog.db``), made if it is not there.
 
-    ``readonly=True`` never changes the file, and needs it to exist. The others are those of
-    ``eventlog.Options``.
+    ``readonly=True`` never changes the file, and needs it to exist. ``key`` (default: ``EVENTLOG_CIPHER_KEY``, else
+    none) encrypts a log that is made, and opens one that is encrypted. The others are those of ``eventlog.Options``.
 
     Raises:
         LogOpenError: one of its kinds: the file cannot be used as a log; it is unchanged.
@@ -490,12 +554,13 @@ def open_log(
     if any(name.startswith(OWN_PREFIX) for name in omit_payload):
         raise errors.EventLogError(f"omit_payload: events that begin with {OWN_PREFIX!r} are needed to resume a run")
     where = writer.redirected(Path(path if path is not None else os.environ.get("EVENTLOG_DB", DEFAULT_PATH)))
+    secret = cipher_key(key, str(where))
     options = Options(
         durability=durability, batch_ms=batch_ms, redaction=redaction, snapshot_on=snapshot_on,
         omit_payload=omit_payload, max_checkpoints=max_checkpoints, compact_events=compact_events,
-        compact_bytes=compact_bytes,
+        compact_bytes=compact_bytes, key=secret,
     )  # fmt: skip
-    return Log(where, None if readonly else options, redaction)
+    return Log(where, None if readonly else options, redaction, secret)
 
 
 _logs: weakref.WeakSet[Log] = weakref.WeakSet()
@@ -564,12 +629,13 @@ def _running(reader: Reader) -> set[str]:
     return {run for run, row in owned if _branch_status(reader, row, owned=True) == "running"}
 
 
-def _run_info(row: Any, *, is_running: bool) -> RunInfo:
+def _run_info(row: Any, seal: Seal, *, is_running: bool) -> RunInfo:
     """Return a row of the list of runs."""
-    name, attribution, events, branches, executions, started, updated, kind, title, status = row
+    name, attribution, events, branches, executions, started, updated, kind, title, status, start = row
+    title = seal.unseal_text(title, EXECUTION, "name", start) if title else ""
     if is_running or status in (None, "running"):
         status = _unended(started=status is not None, owned=is_running)
     return RunInfo(
-        run=name, status=status, kind=kind, name=title or "", events=events, branches=branches, executions=executions,
+        run=name, status=status, kind=kind, name=title, events=events, branches=branches, executions=executions,
         started_at_ns=started, updated_at_ns=updated, attribution=attribution,
     )  # fmt: skip

@@ -32,6 +32,7 @@ import msgspec
 
 from eventlog import interrupts, storage
 from eventlog.append import Appender
+from eventlog.chain import Chain
 from eventlog.errors import AppendError, EventLogError, LogClosedError, LogMovedError, LogOpenError
 from eventlog.logger import Logger
 from eventlog.moved import Follower, left_behind, moved_error, without_wal
@@ -69,9 +70,16 @@ class Item(msgspec.Struct, gc=False):
 class Pipeline:
     """The queue of one log and the one connection that appends to it."""
 
-    def __init__(self, connect: Callable[[], Connection], durability: Durability, batch_ms: float) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        durability: Durability,
+        batch_ms: float,
+        chain: Chain = Chain(),  # noqa: B008 - immutable
+    ) -> None:
         """``connect`` opens the writing connection, here and again in a forked child."""
         self._connect, self.durability, self._batch_s = connect, durability, batch_ms / 1000
+        self._chain = chain
         self.committed = self.dropped = 0
         self.last_error: str | None = None
         self.on_lost: Callable[[], object] = lambda: None
@@ -224,7 +232,7 @@ class Pipeline:
 
     def _new_appender(self, db: Connection | None = None) -> Appender:
         """Return an appender with a connection of its own."""
-        appender = Appender(db or self._connect())
+        appender = Appender(db or self._connect(), self._chain)
         appender.on_collected = lambda: self.on_collected()  # noqa: PLW0108 - it is set later
         return appender
 

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from eventlog.seal import PLAIN, Seal
+
 FileId = tuple[int, int]
 """Device and number of a file: what it is, whatever it is called."""
 NOWHERE: FileId = (-1, -1)
@@ -31,6 +33,8 @@ class Connection(sqlite3.Connection):
     file: FileId | None = None
     """``None`` where the numbers of files are not to be trusted: then it never moves."""
     wal: FileId | None = None
+    seal: Seal = PLAIN
+    """What seals and opens the values in it."""
 
 
 def connect(name: Path | str, path: Path, **options: Any) -> Connection:

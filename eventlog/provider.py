@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crewai.state.provider.sqlite_provider import SqliteProvider, _make_id
 from pydantic import PrivateAttr
 
-from eventlog.errors import LogNotFoundError
+from eventlog.errors import EncryptedLogError, LogNotFoundError
 from eventlog.log import Log, open_log
-from eventlog.storage import transaction
+from eventlog.storage import is_sealed, transaction
 
 if TYPE_CHECKING:
     from eventlog.append import Appender
@@ -49,6 +49,7 @@ class EventLogProvider(SqliteProvider):
         """Store CrewAI's document and return ``PATH#ID``; it is committed then.
 
         Raises:
+            EncryptedLogError: the log is encrypted, and CrewAI could not read it back.
             LogOpenError, AppendError: it could not be stored.
         """
         name, stamp = _make_id()
@@ -78,11 +79,14 @@ class EventLogProvider(SqliteProvider):
 
         Raises:
             LogNotFoundError: there is no such log.
+            EncryptedLogError: it is encrypted.
             ValueError: it has no such checkpoint.
         """
         path = location.rsplit("#", 1)[0]
         if not Path(path).exists():
             raise LogNotFoundError(path)
+        if is_sealed(Path(path)):
+            raise EncryptedLogError(path)
         return super().from_checkpoint(location)
 
     async def afrom_checkpoint(self, location: str) -> str:
@@ -91,11 +95,14 @@ class EventLogProvider(SqliteProvider):
 
     @contextmanager
     def _opened(self, location: str) -> Generator[Log]:
-        """Yield the log to write to."""
-        if self._log is not None:
-            yield self._log
-            return
-        with open_log(location) as log:
+        """Yield the log to write to.
+
+        Raises:
+            EncryptedLogError: it is encrypted.
+        """
+        with nullcontext(self._log) if self._log is not None else open_log(location) as log:
+            if log.reader.seal:
+                raise EncryptedLogError(str(log.path))
             yield log
 
     @staticmethod

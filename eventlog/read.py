@@ -15,11 +15,12 @@ import msgspec
 
 from eventlog import errors
 from eventlog.append import shown_id
-from eventlog.bases import BASE, Base, as_base
+from eventlog.bases import SELECT_BASE, Base, as_base, unsealed_base
 from eventlog.contents import Cache
 from eventlog.pieces import join_pieces
 from eventlog.place import has_moved
 from eventlog.record import BranchInfo, Event, ExecutionInfo, StoredEvent
+from eventlog.seal import CONTENT, EVENT, EXECUTION, NAME, PATH, CipherKey, cipher_key
 from eventlog.storage import open_reader, translated
 from eventlog.values import collect_refs, resolve
 
@@ -83,14 +84,16 @@ def steadily(read: Callable[[], T]) -> T:
 class Reader:
     """Reads one log through a connection that cannot write. Safe to use from several threads."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the log.
+    def __init__(self, path: Path, key: CipherKey | None = None) -> None:
+        """Open the log. ``key``: what it is encrypted with; ``None`` means that of the environment.
 
         Raises:
             LogOpenError: it cannot be read as a log.
         """
         self.file = path
-        self._db = open_reader(path)
+        self.key = cipher_key(None, str(path)) if key is None else key
+        self._db = open_reader(path, self.key)
+        self.seal = self._db.seal
         self._closed = False
         self._lock = threading.RLock()
         self._names: Cache[int, tuple[str, str]] = Cache(NAMES_MAX)
@@ -109,6 +112,13 @@ class Reader:
         with self._lock:
             self._closed = True
             self._db.close()
+
+    def forget(self) -> None:
+        """Read everything anew: rows were rewritten."""
+        with self._lock:
+            caches: tuple[Cache[Any, Any], ...] = (self._names, self._paths, self._ids, self._texts, self._chains)
+            for cache in caches:
+                cache.clear()
 
     def query(self, sql: str, args: Sequence[Any] = ()) -> list[Any]:
         """Return all rows of a query.
@@ -190,6 +200,10 @@ class Reader:
     def _execution(self, row: Any, high: int) -> ExecutionInfo:
         """Return a row of the index as it stands at ``high``."""
         path, parent, kind, name, key, status, inputs, started, ended = row
+        name, key, inputs = (
+            self.seal.unseal_text(text, EXECUTION, field, started)
+            for field, text in (("name", name), ("key", key), ("inputs", inputs))
+        )
         if ended is not None and ended > high:
             status, ended = "running", None
         return ExecutionInfo(
@@ -226,9 +240,18 @@ class Reader:
         return [(owner, low, high) for owner, low, high, _ in self._walk(branch, to)][::-1]
 
     def base(self, branch: int) -> Base | None:
-        """Return the base of a lineage; ``None`` when all its events are there."""
+        """Return the base of a lineage, its texts as JSON; ``None`` when all its events are there.
+
+        Raises:
+            EventFormatError: it is sealed, and was changed.
+        """
+        base = self.stored_base(branch)
+        return None if base is None else unsealed_base(base, self.seal)
+
+    def stored_base(self, branch: int) -> Base | None:
+        """Return the base of a lineage as it is stored; ``None`` when all its events are there."""
         owner = next((owner for owner, _, _, base in self._walk(branch, SEQ_MAX) if base), None)
-        rows = self.query(BASE, (owner,)) if owner is not None else []
+        rows = self.query(SELECT_BASE, (owner,)) if owner is not None else []
         return as_base(rows[0]) if rows else None
 
     def _walk(self, branch: int, to: int) -> Iterator[tuple[int, int, int, int]]:
@@ -242,7 +265,7 @@ class Reader:
                 return
             parent, fork_seq, base = rows[0]
             yield current, fork_seq or 0, high, base
-            current, high = parent, min(high, fork_seq or 0)
+            current, high = parent if fork_seq else None, min(high, fork_seq or 0)
 
     def _compacted(self, branch: int, oldest: int, kind: type[errors.CompactedError] = errors.CompactedError) -> Any:
         """Return the error that says where replaying a branch can begin."""
@@ -328,10 +351,10 @@ class Reader:
 
     def _retained(self, branch: int, after: int, to: int, where: str, args: tuple[int, ...]) -> Iterator[StoredEvent]:
         """Yield what compaction retained for a lineage."""
-        base = self.base(branch)
+        base = self.stored_base(branch)
         if base is not None:
             for page in self._page_by_page("1" + where, (base.branch,), after, min(to, base.seq), args, _RETAINED):
-                if self.base(branch) != base:
+                if self._bases([(base.branch, 0, 0)]) != [base.seq]:
                     raise self._compacted(branch, base.seq, BaseMovedError)
                 yield from page
 
@@ -354,6 +377,10 @@ class Reader:
             if not rows:
                 return
             after = rows[-1][0]
+
+    def at(self, seq: int) -> StoredEvent | None:
+        """Return the event at a seq, also one that compaction retained."""
+        return next(self._pages("seq > ? AND seq <= ?", (), seq - 1, seq, ()), None)
 
     def events(
         self,
@@ -401,7 +428,7 @@ class Reader:
             triggered_by_event_id=self._link(triggered), started_event_id=self._link(started),
             emission_sequence=emission, task_id=task_id, task_name=task_name or None,
             agent_id=agent_id, agent_role=agent_role or None, path=self.path(path), flags=row[13],
-            payload=row[14].encode(),
+            payload=self.seal.unseal(row[14].encode(), EVENT, seq),
         )  # fmt: skip
 
     def _link(self, link: Any) -> str | None:
@@ -422,8 +449,9 @@ class Reader:
         """Return an interned name and its label."""
         known = self._names.get(row)
         if known is None:
-            rows = self.query("SELECT name, label FROM names WHERE id = ?", (row,))
-            known = tuple(rows[0]) if rows else ("?", "")
+            rows = self.query("SELECT name, label, kind FROM names WHERE id = ?", (row,))
+            name, label, kind = rows[0] if rows else ("?", "", "type")
+            known = (name, label if kind == "type" else self.seal.unseal_text(label, NAME))
             self._names.put(row, known)
         return known
 
@@ -437,7 +465,7 @@ class Reader:
                 rows = self.query("SELECT parent, label FROM paths WHERE id = ?", (current,))
                 if not rows:
                     break
-                labels.append(rows[0][1])
+                labels.append(self.seal.unseal_text(rows[0][1], PATH))
                 current = rows[0][0]
             known = "".join("/" + label for label in reversed(labels))
             self._paths.put(row, known)
@@ -447,7 +475,8 @@ class Reader:
         """Return the row of a logical path; one that no event has when there is none."""
         row = 0
         for label in path.split("/")[1:]:
-            rows = self.query("SELECT id FROM paths WHERE parent = ? AND label = ?", (row, label))
+            stored = self.seal.seal_name(label, PATH)
+            rows = self.query("SELECT id FROM paths WHERE parent = ? AND label = ?", (row, stored))
             if not rows:
                 return _NOWHERE
             row = rows[0][0]
@@ -477,7 +506,8 @@ class Reader:
         for chunk in _chunks(missing):
             marks = ",".join("?" * len(chunk))
             sql = f"SELECT hash, kind, body FROM contents WHERE hash IN ({marks}) AND kind <> 'message'"
-            for name, kind, body in self.query(sql, chunk):
+            for name, kind, stored in self.query(sql, chunk):
+                body = self.seal.unseal_text(stored, CONTENT, name)
                 value = body if kind == "text" else decode_payload(body.encode())
                 self._texts.put(name, join_pieces(value, self.content) if kind == "pieces" else value, len(body))
 
@@ -491,7 +521,7 @@ class Reader:
                 if known is not None:
                     start = known
                     break
-                message = decode_payload(body.encode())
+                message = decode_payload(self.seal.unseal(body.encode(), CONTENT, step))
                 tail.append({**message, "content": {"$content": text}} if text else message)
         if not tail and not start:
             raise KeyError(name)

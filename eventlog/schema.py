@@ -11,7 +11,8 @@
     contents                                  (large values, by hash; see contents.py)
     checkpoint_marks                          (rows of the view checkpoints; see checkpoints.py)
     tombstones                                (rows from which a secret was taken: they differ from their digest)
-    meta                                      (format facts; last_seq: no event at or below it is ever made again)
+    meta                                      (format facts; last_seq: no event at or below it is ever made again;
+                                               cipher: the lock of a sealed log, see seal.py)
 
 ``seq`` is ``max(meta.last_seq, max(events.seq)) + 1``, taken inside the writing transaction:
 a trigger raises ``meta.last_seq`` on deletion, so a number is never used twice and the common
@@ -186,17 +187,21 @@ _FIRST_ROWS = (
     "INSERT INTO runs (id, name, created_ns, attribution) VALUES (0, '', 0, 'named')",
     "INSERT INTO branches (id, run, name, created_ns) VALUES (0, 0, 'main', 0)",
 )
-_VIEWS = (EVENT_JSON, *checkpoints.VIEWS)
-
-STATEMENTS = (
-    *_TABLES_1, *checkpoints.TABLES, *_FIRST_ROWS, *_TABLES_2, *_VIEWS, *_TRIGGERS, *checkpoints.TRIGGERS
-)  # fmt: skip
-"""Everything a new file gets."""
+_VIEWS = (EVENT_JSON, *checkpoints.VIEWS, *checkpoints.VIEW_TRIGGERS)
+"""What a sealed log has not: there is nothing in it that SQL could show."""
+_READ_LOCK, _PUT_LOCK = "SELECT value FROM meta WHERE key = 'cipher'", "INSERT INTO meta VALUES ('cipher', ?)"
+_META = "table meta"
 
 
-def migrate(connection: sqlite3.Connection) -> None:
+def _derived_objects(*, sealed: bool) -> tuple[str, ...]:
+    """Return the statements that make views and triggers."""
+    return (*((checkpoints.NAME_TAKEN,) if sealed else _VIEWS), *_TRIGGERS, *checkpoints.TRIGGERS)
+
+
+def migrate(connection: sqlite3.Connection, lock: str = "") -> None:
     """Bring the file behind ``connection`` to ``FORMAT``; the caller holds the write lock and commits.
 
+    ``lock``: how a new file is sealed (``seal.py``); one that has tables stays what it is.
     sqlite-utils keeps the record of what was applied in the same transaction.
     """
     from sqlite_utils import Database  # noqa: PLC0415 - only files that need work pay for the import
@@ -208,6 +213,8 @@ def migrate(connection: sqlite3.Connection) -> None:
     def _first_format(db: Any) -> None:
         for statement in (*_TABLES_1, *checkpoints.TABLES, *_FIRST_ROWS):
             db.conn.execute(statement)
+        if lock:
+            db.conn.execute(_PUT_LOCK, (lock,))
 
     @migrations(name="2_compaction")
     def _compaction(db: Any) -> None:
@@ -222,10 +229,11 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 def _renew_views_and_triggers(db: sqlite3.Connection) -> None:
     """Make the views and triggers of this version; they hold no data."""
-    rows = db.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchall()
+    sql = "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view') OR name = 'checkpoints'"
+    rows = db.execute(sql).fetchall()
     for kind, name in sorted(rows):  # triggers first: some belong to a view
         db.execute(f'DROP {kind} "{name}"')
-    for statement in (*_VIEWS, *_TRIGGERS, *checkpoints.TRIGGERS):
+    for statement in _derived_objects(sealed=bool(read_lock(db, stored_objects(db)))):
         db.execute(statement)
 
 
@@ -234,11 +242,11 @@ FORMER_OBJECTS = {1: "e16cef35322e25777e13961f6dbdec5c"}
 
 
 @cache
-def expected_objects() -> dict[str, str]:
+def expected_objects(*, sealed: bool = False) -> dict[str, str]:
     """Return name → SQL of every table, index, trigger and view of a file of ours."""
     db = sqlite3.connect(":memory:")
     try:
-        for statement in STATEMENTS:
+        for statement in (*_TABLES_1, *checkpoints.TABLES, *_TABLES_2, *_derived_objects(sealed=sealed)):
             db.execute(statement)
         return stored_objects(db)
     finally:
@@ -253,6 +261,14 @@ def stored_objects(connection: sqlite3.Connection) -> dict[str, str]:
         " AND NOT (tbl_name = '_sqlite_migrations' AND type IN ('table', 'index'))"
     )
     return dict(rows)
+
+
+def read_lock(connection: sqlite3.Connection, objects: dict[str, str]) -> str:
+    """Return how the file is sealed; empty for a plain one, and where ``meta`` is not the table we make."""
+    if objects.get(_META) != expected_objects()[_META]:
+        return ""
+    row = connection.execute(_READ_LOCK).fetchone()
+    return "" if row is None else str(row[0])
 
 
 def objects_digest(objects: dict[str, str]) -> str:

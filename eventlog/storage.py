@@ -14,6 +14,8 @@ from typing import Literal
 from urllib.parse import quote
 
 from eventlog import errors
+from eventlog.chain import Chain
+from eventlog.chain_key import chain_of_environment, require_key, store_check, stored_check
 from eventlog.logger import Logger
 from eventlog.place import Connection, alone_in, connect, file_id, part_neighbours
 from eventlog.schema import (
@@ -23,9 +25,11 @@ from eventlog.schema import (
     expected_objects,
     migrate,
     objects_digest,
+    read_lock,
     stand_ins,
     stored_objects,
 )
+from eventlog.seal import CipherKey, Seal, cipher_key, new_lock, open_seal
 
 BUSY_S = 5.0
 """How long a statement waits for another process's lock."""
@@ -33,6 +37,7 @@ PAGE_BYTES = 8192
 """Bigger pages make batches faster, smaller ones single commits; measured in ``benchmarks``."""
 SQLITE_MIN = (3, 38)
 """STRICT tables (3.37) and JSON built in (3.38)."""
+
 
 opening = threading.RLock()
 """Held while a connection is opened, and by a thread that forks: see ``inherited``."""
@@ -52,15 +57,29 @@ Synchronous = Literal["NORMAL", "FULL"]
 log = Logger(__name__)
 
 
-def open_writer(path: Path, synchronous: Synchronous = "NORMAL", *, archive: bool = False) -> Connection:
+def open_writer(
+    path: Path,
+    synchronous: Synchronous = "NORMAL",
+    key: CipherKey | None = None,
+    like: Seal | None = None,
+    *,
+    archive: bool = False,
+    chain: Chain | None = None,
+) -> Connection:
     """Return a connection that may append; makes the file, or brings an older format up to date.
 
-    ``archive``: it may be what compaction moved events to, which nobody else writes.
+    ``key``: what the log is encrypted with; ``None`` means that of the environment. A new file is encrypted if there
+    is one, or as the log whose seal is ``like``: rows may then be copied from that one as they are. ``archive``: it
+    may be what compaction moved events to, which nobody else writes. ``chain``: with the key of the log's digests;
+    ``None`` means that of the environment.
 
     Raises:
+        ChainKeyError: ``chain`` is not the one the log was made with; the file was not changed.
         LogOpenError: one of its kinds; the file was not changed then.
     """
     _check_sqlite(path)
+    key = cipher_key(None, str(path)) if key is None else key
+    chain = chain_of_environment(str(path)) if chain is None else chain
     with opening, translated(path):
         _close_inherited()
         is_new = _create_private(path)
@@ -69,29 +88,38 @@ def open_writer(path: Path, synchronous: Synchronous = "NORMAL", *, archive: boo
             version = _identify(db, path)
             if version == 0:
                 _shape(db)
-            else:
-                _require_our_objects(db, path, version, strict=True)  # before the first setting that may write
+            else:  # before the first setting that may write
+                _require_our_objects(db, path, version, strict=True)
+                require_key(db, chain)
+                _unlock(db, path, key)
             _prepare_writer(db, synchronous)
-            _bring_up_to_date(db, path)
+            _bring_up_to_date(db, path, new_lock(key) if like is None else like.lock)
+            _unlock(db, path, key)
             if not archive:
                 _refuse_archive(db, path)
+            _give_key(db, chain)
             db.wal = file_id(f"{os.path.realpath(path)}-wal")
-        except BaseException:
+        except BaseException as error:
             db.close()
-            if is_new:
+            is_others = isinstance(error, (errors.ChainKeyError, errors.CipherKeyError))  # who made it meanwhile
+            if is_new and not is_others:
                 _remove(path)
             raise
     return db
 
 
-def open_reader(path: Path) -> Connection:
+def open_reader(path: Path, key: CipherKey | None = None) -> Connection:
     """Return a connection that cannot write: the bytes of the file stay as they are.
+
+    ``key``: what the log is encrypted with; ``None`` means that of the environment.
 
     Raises:
         LogNotFoundError: there is no file.
+        CipherKeyError: the key is missing or wrong, or there is one and the log is not encrypted.
         LogOpenError: it cannot be read as a log.
     """
     _check_sqlite(path)
+    key = cipher_key(None, str(path)) if key is None else key
     if not path.exists():
         raise errors.LogNotFoundError(str(path))
     with opening, translated(path):
@@ -103,11 +131,53 @@ def open_reader(path: Path) -> Connection:
             if version == 0:
                 raise errors.NotAnEventLogError(str(path), "the file is empty")
             _require_our_objects(db, path, version, strict=False)
+            _unlock(db, path, key)
             if version < FORMAT:
                 stand_ins(db)
         except BaseException:
             db.close()
             raise
+    return db
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a file is an encrypted log; for this no key is needed.
+
+    Raises:
+        LogOpenError: it cannot be read.
+    """
+    with opening, translated(path):
+        _close_inherited()
+        db = _connect_read_only(path)
+        try:
+            return bool(read_lock(db, stored_objects(db)))
+        finally:
+            db.close()
+
+
+def _unlock(db: Connection, path: Path, key: CipherKey) -> None:
+    """Have what opens the values of the log, or refuse."""
+    db.seal = open_seal(read_lock(db, stored_objects(db)), key, str(path))
+
+
+def open_unchecked(path: Path, *, tolerant: bool = False) -> Connection:
+    """Return a connection that cannot write to whatever the file is, for those who look for damage.
+
+    ``tolerant`` makes SQLite go on where a file ends early. Nothing is translated: its errors are what is looked for.
+    """
+    _check_sqlite(path)
+    with opening:
+        _close_inherited()
+        try:
+            db = _connect_read_only(path)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+            db = connect(uri, path, uri=True)
+        _guard_schema(db)
+        if tolerant:
+            db.execute("PRAGMA writable_schema = ON")
     return db
 
 
@@ -269,13 +339,23 @@ def _set_wal(db: sqlite3.Connection) -> None:
         return
 
 
-def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
+def _bring_up_to_date(db: sqlite3.Connection, path: Path, lock: str) -> None:
     """Migrate if needed, under the write lock, then insist that everything is as we make it."""
     if _identify(db, path) < FORMAT:
         with transaction(db):
             if _identify(db, path) < FORMAT:  # another process may have been quicker
-                migrate(db)
+                migrate(db, lock)
     _require_our_objects(db, path, FORMAT, strict=True)
+
+
+def _give_key(db: sqlite3.Connection, chain: Chain) -> None:
+    """Note the key of a chain that has not begun yet."""
+    if not chain.is_keyed or stored_check(db) is not None:
+        return require_key(db, chain)
+    with transaction(db):
+        require_key(db, chain)  # another process may have been quicker
+        store_check(db, chain)
+    return None
 
 
 def _refuse_archive(db: sqlite3.Connection, path: Path) -> None:
@@ -292,7 +372,7 @@ def _require_our_objects(db: sqlite3.Connection, path: Path, version: int, *, st
         if objects_digest(found) != FORMER_OBJECTS[version]:
             raise errors.NotAnEventLogError(str(path), f"its tables are not those of format {version}")
         return
-    expected = expected_objects()
+    expected = expected_objects(sealed=bool(read_lock(db, found)))
     wrong = sorted(n for n in expected if found.get(n) != expected[n])
     if strict:
         wrong += sorted(set(found) - set(expected))

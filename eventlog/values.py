@@ -149,6 +149,11 @@ def _error(node: dict[str, Any]) -> Any:
     return f"{_class(cls)}: {message}" if isinstance(cls, str) and isinstance(message, str) else node
 
 
+def _forgotten(node: dict[str, Any]) -> Any:
+    """A payload that was taken out of the log."""
+    return f"[forgotten at {node['$forgotten']}]" if isinstance(node["$forgotten"], str) else node
+
+
 def _ref(node: dict[str, Any]) -> Any:
     """A live object: what it was and the most particular name it had."""
     name = next((node[key] for key in ("role", "name", "model", "key", "id") if isinstance(node.get(key), str)), "")
@@ -167,6 +172,7 @@ _SCALARS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "$str": _text,
     "$error": _error,
     "$ref": _ref,
+    "$forgotten": _forgotten,
     "$timedelta": _inner("$timedelta", (int, float)),
     **{name: _inner(name, str) for name in ("$datetime", "$date", "$time", "$uuid", "$path", "$decimal")},
 }

@@ -18,9 +18,11 @@ from uuid import uuid4
 import msgspec
 
 from eventlog import pipeline
+from eventlog.chain_key import chain_of_environment
 from eventlog.codec import Encoder
 from eventlog.compaction.auto import Compactor, is_unfinished
-from eventlog.errors import AppendError, BranchNotFoundError, EventLogError, RunNotFoundError
+from eventlog.contents import ContentIndex
+from eventlog.errors import AppendError, BranchNotFoundError, CipherKeyError, EventLogError, RunNotFoundError
 from eventlog.lease import Lease, Renewal
 from eventlog.logger import Logger
 from eventlog.pipeline import DEGRADED_WAIT_S, Durability, Pipeline
@@ -28,6 +30,7 @@ from eventlog.read import Reader
 from eventlog.record import MAIN_BRANCH, NewEvent
 from eventlog.redact import Redaction
 from eventlog.replay.snapshots import SNAPSHOT_ON, Snapshotter
+from eventlog.seal import CipherKey, Seal, cipher_key
 from eventlog.storage import Synchronous, impatient, open_writer, opening
 
 if TYPE_CHECKING:
@@ -61,6 +64,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """After so many events of this process since the last time."""
     compact_bytes: int = 64 * 1024 * 1024
     """Or after so many bytes of payloads and large values."""
+    key: CipherKey | None = None
+    """What the log is encrypted with; an empty one for a plain log, ``None`` for what the environment says."""
+    like: Seal | None = None
+    """A new file is sealed as the log this is the seal of."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,12 +116,17 @@ class Writer:
         """
         self.path, self.options = path, options
         synchronous: Synchronous = "FULL" if options.durability == "fsync" else "NORMAL"
-        self.encoder = Encoder(options.redaction.redactor())
-        self.pipeline = Pipeline(lambda: open_writer(path, synchronous), options.durability, options.batch_ms)
+        self.key = key = _key_of(path, options)
+        chain = chain_of_environment(str(path))
+        self.pipeline = Pipeline(
+            lambda: open_writer(path, synchronous, key, options.like, chain=chain),
+            options.durability, options.batch_ms, chain,
+        )  # fmt: skip
+        self.encoder = self._encoder()
         self.pipeline.on_lost = self.encoder.index.clear
-        self.pipeline.on_collected = self.encoder.index.clear
+        self.snapshots = Snapshotter(lambda: Reader(path, key), self._store_snapshot, options.snapshot_on)
+        self.pipeline.on_collected = self._rows_changed
         self.pipeline.on_replaced = self._forget_definitions
-        self.snapshots = Snapshotter(lambda: Reader(path), self._store_snapshot, options.snapshot_on)
         self.compactor = Compactor(
             self.pipeline, self.snapshots.reader, options.max_checkpoints, options.compact_events, options.compact_bytes
         )
@@ -129,6 +141,14 @@ class Writer:
         self._told = Told()
         self._renewal = Renewal(self._renew_leases)
         self.users = 0
+
+    def _encoder(self) -> Encoder:
+        """Return what encodes for this file; a passphrase that turns up in a text is a secret like others."""
+        seal: Seal = self.pipeline.run_exclusively(lambda appender: appender.seal)
+        redactor = self.options.redaction.redactor()
+        if self.key:
+            redactor.learn_all([self.key.reveal().decode("utf-8", "replace")])
+        return Encoder(redactor, ContentIndex(seal.content_key))
 
     # -- capture --------------------------------------------------------------------------------
 
@@ -185,7 +205,7 @@ class Writer:
         """Return the place of a run's events, which goes on from what is there."""
         from eventlog.capture.homes import Home  # noqa: PLC0415 - imports CrewAI
 
-        with opening, closing(Reader(self.path)) as reader:  # nobody forks while this connection is in use
+        with opening, closing(Reader(self.path, self.key)) as reader:  # nobody forks while this connection is in use
             try:
                 row = reader.branch_id(run, branch)
             except RunNotFoundError:
@@ -318,12 +338,17 @@ class Writer:
             cuts=self.compactor.cuts,
         )
 
-    def _store_snapshot(self, row: tuple[Any, ...]) -> None:
+    def _rows_changed(self) -> int:
+        """Trust nothing that was read or stored before: rows were collected, or rewritten without a secret."""
+        self.snapshots.forget()
+        return self.encoder.index.clear()
+
+    def _store_snapshot(self, row: tuple[Any, ...], is_current: Callable[[], bool]) -> None:
         """Write a snapshot between the appends; it may fail, an emitter must not wait for it."""
 
         def write(appender: Appender) -> None:
             with impatient(appender.db, SIDE_BUSY_MS):
-                appender.write_snapshot(row)
+                appender.write_snapshot(row, is_current)
 
         self.pipeline.run_exclusively(write)
 
@@ -381,6 +406,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+def _key_of(path: Path, options: Options) -> CipherKey:
+    """Return what a file is to be opened with."""
+    return cipher_key(None, str(path)) if options.key is None else options.key
+
+
 def acquire(path: Path, options: Options) -> Writer:
     """Return the writer of a file, made if this process has none; give it back with ``release``.
 
@@ -392,6 +422,8 @@ def acquire(path: Path, options: Options) -> Writer:
         writer = _writers.get(key)
         if writer is None:
             writer = _writers[key] = Writer(path, options)
+        elif writer.key != _key_of(path, options):
+            raise CipherKeyError(str(path), "this process has it open with another key, or with none")
         elif writer.options.durability != options.durability:
             log.warning("durability_kept", path=key, open_with=writer.options.durability, asked=options.durability)
         writer.users += 1

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from eventlog.errors import CompactedError, LogDamagedError
+from eventlog.errors import CompactedError, EventFormatError, LogDamagedError
 from eventlog.logger import Logger
 from eventlog.read import SEQ_MAX, Reader, steadily
 from eventlog.replay.fold import FOLD_VERSION, begin_fold, fold_events
 from eventlog.replay.projection import Projection, run_projection
 from eventlog.replay.state import RunState
+from eventlog.seal import SNAPSHOT
 from eventlog.values import collect_refs, plain, resolve
 
 STATE_PROJECTION = "run"
@@ -79,7 +82,8 @@ def _nearest(reader: Reader, branch: int, to: int, chosen: Projection | None = N
         last = high
         while rows := reader.query(_NEAREST, (owner, projection, version, low, last)):
             seq, text = rows[0]
-            state = _decoded(seq, text, Any if chosen else RunState)
+            unseal = partial(reader.seal.unseal_text, text, SNAPSHOT, projection, seq)
+            state = _decoded(seq, unseal, Any if chosen else RunState)
             if state is not None:
                 return seq, state
             last = seq - 1
@@ -109,11 +113,11 @@ def _at_base(reader: Reader, branch: int, chosen: Projection | None) -> tuple[in
     return base.seq, settled.get("state")
 
 
-def _decoded(seq: int, text: str, kind: Any) -> Any:
+def _decoded(seq: int, unseal: Callable[[], str], kind: Any) -> Any:
     """Return a stored state, or ``None`` for a damaged one: a snapshot is only a shortcut."""
     try:
-        state = msgspec.json.decode(text, type=kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
+        state = msgspec.json.decode(unseal(), type=kind)
+    except (EventFormatError, msgspec.MsgspecError, RecursionError) as error:
         log.warning("snapshot_ignored", seq=seq, error=str(error))
         return None
     if isinstance(state, RunState) and state.cursor != seq:

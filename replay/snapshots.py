@@ -51,7 +51,8 @@ _SINCE_STORED = (
 _IS_STORED = "SELECT 1 FROM snapshots WHERE branch = ? AND projection = ? AND seq = ? AND kind = 'checkpoint'"
 
 log = Logger(__name__)
-Store = Callable[[tuple[Any, ...]], None]
+Store = Callable[[tuple[Any, ...], Callable[[], bool]], None]
+"""Gets a row, and what tells whether it is still true."""
 Key = tuple[str, str]
 """Run and branch."""
 
@@ -122,6 +123,7 @@ class Snapshotter:
         self._thread: threading.Thread | None = None
         self._reader: Reader | None = None
         self._closed = False
+        self._changes = self._seen_changes = 0
         _remember(self)
 
     def appended(self, event: NewEvent) -> None:
@@ -134,6 +136,10 @@ class Snapshotter:
             self._due[key] = event.event_id
             self._start()
             self._wake.set()
+
+    def forget(self) -> None:
+        """Take nothing for true that was read before: rows were rewritten. The work is the thread's."""
+        self._changes += 1
 
     def _is_trigger(self, event: NewEvent | StoredEvent) -> bool:
         """Whether an event makes a checkpoint; what stands beside the events of CrewAI does only by its own name.
@@ -225,7 +231,12 @@ class Snapshotter:
             self._late[key] = (event_id, tries)
 
     def _follow(self, key: Key) -> Follower:
-        """Fold the new events of one branch, storing on the way."""
+        """Fold the new events of one branch, storing on the way; again when rows are rewritten meanwhile."""
+        changes = self._changes
+        if changes != self._seen_changes:
+            self._followers.clear()
+            self.reader().forget()
+            self._seen_changes = changes
         follower = self._follower(key)
         for event in self.reader().stored(follower.branch, after=follower.fold.state.cursor):
             follower.apply(event)
@@ -235,7 +246,9 @@ class Snapshotter:
             if row is None and follower.events % CACHE_EVENTS_MIN == 0:
                 row = follower.cache(event.type)
             if row is not None:
-                self._store(row)
+                self._store(row, lambda: self._changes == changes)
+        if self._changes != changes:
+            self._due.setdefault(key, "")
         return follower
 
     def _follower(self, key: Key) -> Follower:

@@ -9,17 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eventlog.append import shown_id, stored_id
-from eventlog.chain import Chain
-
-PATHS = (
-    "WITH RECURSIVE full (id, path) AS (SELECT 0, '' UNION ALL"
-    " SELECT paths.id, full.path || '/' || paths.label FROM full JOIN paths ON paths.parent = full.id)"
-    " SELECT id, path FROM full"
-)
-EVENTS = (
-    "SELECT seq, branch, event_id, type, at_ns, parent, previous, triggered, started, emission,"
-    " task, agent, path, flags, payload, digest FROM events ORDER BY seq"
-)
+from eventlog.verifying.verify import Wish, verify_log
 
 
 def query(path: Path, sql: str) -> list[Any]:
@@ -45,44 +35,15 @@ def numbers(path: Path, *, field: str = "n") -> list[int]:
     return [int(row[0]) for row in query(path, sql) if row[0] is not None]
 
 
-def problems(path: Path) -> Iterator[str]:
-    """Yield what is wrong with a file: SQLite's own check, gaps, doubles, links of the hash chains."""
-    result = query(path, "PRAGMA integrity_check")[0][0]
-    if result != "ok":
-        yield f"integrity: {result}"
-    rows = query(path, EVENTS)
-    if [row[0] for row in rows] != list(range(1, len(rows) + 1)):
-        yield "seq has gaps"
-    doubled = query(path, "SELECT count(*) FROM events GROUP BY run, event_id HAVING count(*) > 1")
-    if doubled:
-        yield f"{len(doubled)} events are stored twice"
-    yield from _broken_links(path, rows)
+def problems(path: Path, *, deep: bool = True) -> Iterator[str]:
+    """Yield what is wrong with a file: everything ``eventlog verify --deep`` finds."""
+    for found in verify_log(path, Wish(deep=deep)).findings:
+        yield f"{found.kind}, seq {found.seq}: {found.what}"
 
 
-def _broken_links(path: Path, rows: list[Any]) -> Iterator[str]:
-    """Compute every digest anew."""
-    names = {row[0]: row[1:] for row in query(path, "SELECT id, name, label FROM names")}
-    paths = dict(query(path, PATHS))
-    heads: dict[int, dict[int, bytes]] = {}
-    forks = {row[0]: row[1:] for row in query(path, "SELECT id, parent, fork_seq FROM branches")}
-    for seq, branch, event_id, kind, at_ns, *links, emission, task, agent, place, flags, payload, digest in rows:
-        facts = (event_id, names[kind][0], at_ns, *links, emission, names.get(task), names.get(agent))
-        own = Chain().digest(_before(heads, forks, branch, seq), seq, facts, paths[place], flags, payload.encode())
-        if own != digest:
-            yield f"seq {seq}: its digest is not that of its content after its predecessor"
-        heads.setdefault(branch, {})[seq] = digest
-
-
-def _before(heads: dict[int, dict[int, bytes]], forks: dict[int, Any], branch: int | None, seq: int) -> bytes:
-    """Return the digest of the last event of a lineage before a seq; a branch continues its parent up to the fork."""
-    before = seq - 1
-    while branch is not None:
-        own = heads.get(branch, {})
-        if last := max((s for s in own if s <= before), default=0):
-            return own[last]
-        branch, fork_seq = forks[branch]
-        before = min(before, fork_seq or 0)
-    return b""
+def tombstones(path: Path, what: str) -> dict[Any, bytes]:
+    """Return the proofs of rows that differ from their digest on purpose."""
+    return dict(query(path, f"SELECT id, proof FROM tombstones WHERE what = '{what}'"))
 
 
 def missing(witnessed: list[str], path: Path) -> list[str]:

@@ -280,7 +280,8 @@ class Recorder:
         Where redaction took something, the whole value is hashed slowly and with the log's own salt: inputs that
         differ in a secret must not be taken for each other, and nobody shall find the secret by its hash.
         """
-        encoded = self.encoder.encode({"v": value})
+        encoder = Encoder(self.encoder.redactor) if self.encoder.index.key else self.encoder
+        encoded = encoder.encode({"v": value})  # without the key of a sealed log: a log it is moved to has another one
         if encoded.flags & FLAG_REDACTED:
             whole = without_addresses(Encoder(NoRedactor()).encode_inline({"v": value}))
             return scrypt(whole, salt=self._salt(), n=2**13, r=8, p=1, dklen=8).hex()

@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from eventlog.append import INSERT_CONTENT, INSERT_EVENT, Appender
-from eventlog.bases import PUT, Base
+from eventlog.bases import PUT, Base, unsealed_base
 from eventlog.compaction.marking import Marking
 from eventlog.compaction.plan import BranchPlan
 from eventlog.errors import LogUnwritableError
 from eventlog.read import Reader
+from eventlog.seal import EVENT
 from eventlog.storage import ARCHIVE_OF, open_writer, transaction, translated
 
 PAGE_ROWS = 500
 
 _OWN_META = ("last_seq", "compacting", "collections", "unswept", ARCHIVE_OF)
+_IS_BLANK = (
+    "SELECT NOT EXISTS (SELECT 1 FROM runs WHERE id > 0) AND NOT EXISTS (SELECT 1 FROM events)"
+    " AND NOT EXISTS (SELECT 1 FROM meta WHERE key = ?)"
+)
 _RUN = "SELECT r.* FROM runs AS r JOIN branches AS b ON b.run = r.id WHERE b.id = ?"
 _BRANCH = "SELECT id, run, name, parent, fork_seq, created_ns FROM branches WHERE id = ?"
 _PUT_RUN = "INSERT OR IGNORE INTO runs (id, name, created_ns, attribution, epoch) VALUES (?,?,?,?,?)"
@@ -47,20 +52,19 @@ class Archive:
     """The file that takes what is compacted."""
 
     def __init__(self, path: Path, source: Reader) -> None:
-        """Open or make it.
+        """Open or make it; it is sealed as its source is, with the same key.
 
         Raises:
             LogOpenError: it cannot be written, or is no archive of this log; it is unchanged then.
         """
         self.path, self._source = path, source
-        is_new = not path.exists()
-        self._db = open_writer(path, "FULL", archive=True)
+        self._db = open_writer(path, "FULL", source.key, source.seal, archive=True)
         self._to = Appender(self._db)
-        self._marking = Marking()
+        self._marking = Marking(source.seal)
         self._names: dict[int, int] = {}
         self._paths: dict[int, int] = {0: 0}
         try:
-            self._claim(is_new=is_new)
+            self._claim()
         except BaseException:
             self._db.close()
             raise
@@ -79,22 +83,22 @@ class Archive:
         with translated(self.path):
             for owner, _, high in self._source.ancestry(plan.row, plan.cut):
                 self._take_branch(owner, high)
-            base = self._source.base(plan.row)
+            base = self._source.stored_base(plan.row)
             if base is not None and self._has_nothing(base.branch):
                 self._take_base(base)
             for owner, low, high in self._source.lineage(plan.row, plan.cut):
                 self._take_events(owner, low, high)
 
-    def _claim(self, *, is_new: bool) -> None:
-        """Make a new file an archive of the source; refuse another one."""
+    def _claim(self) -> None:
+        """Make a new file an archive of the source, or one that was killed before it was; refuse another one."""
         facts = dict(self._source.query("SELECT key, value FROM meta"))
-        if is_new:
-            with transaction(self._db):
+        with transaction(self._db):
+            if self._db.execute(_IS_BLANK, (ARCHIVE_OF,)).fetchone()[0]:
                 self._db.execute("INSERT INTO meta VALUES (?, ?)", (ARCHIVE_OF, facts["salt"]))
                 for key, value in facts.items():
                     if key not in _OWN_META:
                         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-            return
+                return
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (ARCHIVE_OF,)).fetchone()
         if row is None or row[0] != facts["salt"]:
             raise LogUnwritableError(str(self.path), "it is not an archive of this log: give another file")
@@ -125,7 +129,8 @@ class Archive:
             self._db.executemany("INSERT OR REPLACE INTO retained VALUES (?, ?, ?)", rows)
             self._db.execute(PUT, base.row())
             self._db.execute("UPDATE branches SET base_seq = ? WHERE id = ?", (base.seq, base.branch))
-            self._reach([base.state, base.projections])
+            plain = unsealed_base(base, self._source.seal)
+            self._reach([plain.state, plain.projections])
 
     def _take_events(self, branch: int, low: int, high: int) -> None:
         """Copy the events of a branch that are not there yet."""
@@ -143,7 +148,7 @@ class Archive:
     def _put_events(self, rows: list[Any]) -> None:
         """Write some events, with what they refer to."""
         with transaction(self._db):
-            self._reach([row[15] for row in rows])
+            self._reach([self._source.seal.unseal_text(row[15], EVENT, row[0]) for row in rows])
             for row in rows:
                 interned = [self._name(row[4]), self._name(row[11]), self._name(row[12]), self._path(row[13])]
                 known = self._db.execute("SELECT 1 FROM events WHERE seq = ?", (row[0],)).fetchone()

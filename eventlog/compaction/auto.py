@@ -46,6 +46,7 @@ class Compactor:
     def _reset(self) -> None:
         """Nothing was appended."""
         self._runs: set[str] = set()
+        self._problems: dict[tuple[str, str], str] = {}
         self._events = self._bytes = 0
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -107,10 +108,16 @@ class Compactor:
         wish = Wish(max_checkpoints=self._max_checkpoints or 0, runs=tuple(sorted(runs)))
         report = compact(self._pipeline, self._reader(), wish, self._on_progress)
         self.cuts += sum(not branch.problem for branch in report.branches)
-        for branch in report.branches:
-            self.last_error = branch.problem or self.last_error
+        self._take_problems({(branch.run, branch.branch): branch.problem for branch in report.branches})
         if report.branches:
             log.info("compacted", branches=len(report.branches), bytes=report.bytes_after)
+
+    def _take_problems(self, found: dict[tuple[str, str], str]) -> None:
+        """Keep a problem that a branch has twice: once, another process may have been quicker."""
+        for place, problem in found.items():
+            if problem and self._problems.get(place):
+                self.last_error = problem
+        self._problems.update(found)
 
     def _on_progress(self, _what: str, _count: int) -> None:
         """Stop where it is when the log is being closed."""

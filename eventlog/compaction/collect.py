@@ -20,11 +20,13 @@ from eventlog.read import Reader
 
 _COLLECTIONS = "SELECT value FROM meta WHERE key = 'collections'"
 
+_DELETE_TOMBSTONE = "DELETE FROM tombstones WHERE what = 'content' AND id = (SELECT hash FROM contents WHERE id = ?)"
+
 
 def collect(pipeline: Pipeline, reader: Reader, on_page: Callable[[int], None] = lambda _: None) -> int:
     """Delete what nothing refers to; returns how many contents went."""
     candidates = {table: _ids(reader.query, table) for table in ("contents", "paths", "names")}
-    marking = Marking()
+    marking = Marking(reader.seal)
     marking.look(reader.query, on_page)
     garbage = {
         "contents": candidates["contents"] - marking.contents,
@@ -82,7 +84,11 @@ class _Collecting:
     def _delete(self, db: sqlite3.Connection, table: str, rows: int) -> int:
         """Delete some rows of one table."""
         waiting = self._garbage[table]
+        if table != "contents":  # SQLite gives the greatest number away again, and readers remember whose it was
+            waiting.discard(db.execute(f"SELECT max(id) FROM {table}").fetchone()[0])
         chosen = [(waiting.pop(),) for _ in range(min(rows, len(waiting)))]
+        if table == "contents":  # recorded again, it is what its hash says
+            db.executemany(_DELETE_TOMBSTONE, chosen)
         db.executemany(f"DELETE FROM {table} WHERE id = ?", chosen)
         self.contents += len(chosen) if table == "contents" else 0
         return len(chosen)

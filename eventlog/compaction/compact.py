@@ -15,7 +15,7 @@ from eventlog.compaction.draft import Draft, make_draft
 from eventlog.compaction.move import move_base, stage
 from eventlog.compaction.plan import BranchPlan, newest_ns, plan_run
 from eventlog.compaction.report import BranchCompaction, CompactionReport, count_checkpoints, count_rows
-from eventlog.compaction.shrink import bytes_on_disk, shrink
+from eventlog.compaction.shrink import bytes_on_disk, empty_wal, free_pages
 from eventlog.compaction.sweep import is_unswept, sweep
 from eventlog.errors import EventLogError
 from eventlog.logger import Logger
@@ -84,8 +84,9 @@ def clear_away(pipeline: Pipeline, reader: Reader, progress: Progress = no_progr
         return
     sweep(pipeline, lambda count: progress("deleting events", count))
     collect(pipeline, reader, lambda count: progress("looking for unused contents", count))
-    shrink(pipeline, reader.file)
+    free_pages(pipeline)
     pipeline.run_exclusively(_swept)
+    empty_wal(pipeline, reader)
 
 
 def _swept(appender: Appender) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from eventlog.bases import Base, Retained, base_proof, read_spent
+from eventlog.bases import Base, Retained, base_proof, read_spent, sealed_base
 from eventlog.chain import Chain
 from eventlog.compaction.keep import Keeper
 from eventlog.compaction.plan import BranchPlan
@@ -30,7 +30,7 @@ log = Logger(__name__)
 
 
 class Draft(msgspec.Struct):
-    """A base, and what it retains."""
+    """A base as it will be stored, and what it retains."""
 
     plan: BranchPlan
     base: Base
@@ -59,6 +59,7 @@ def make_draft(reader: Reader, plan: BranchPlan, chain: Chain, *, keeps_tape: bo
         spent=msgspec.json.encode([*(read_spent(former) if former else []), *keeper.spent]).decode(),
         events=(former.events if former else 0) + dropped, created_ns=time.time_ns(),
     )  # fmt: skip
+    base = sealed_base(base, reader.seal)
     base.proof = base_proof(chain, base, retained)
     return Draft(plan, base, retained, dropped)
 
@@ -97,7 +98,7 @@ def _choose(reader: Reader, plan: BranchPlan, *, keeps_tape: bool) -> tuple[Keep
 
 def _chained(reader: Reader, plan: BranchPlan) -> Iterator[Retained]:
     """Yield seq, the digest before it and its own digest of every event of the lineage that is there, up to the cut."""
-    base, previous = reader.base(plan.row), b""
+    base, previous = reader.stored_base(plan.row), b""
     if base is not None:
         after = 0
         while rows := reader.query(_KEPT, (base.branch, after, min(base.seq, plan.cut), PAGE_ROWS)):

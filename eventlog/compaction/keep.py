@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from eventlog.append import stored_id
 from eventlog.bases import Spent
-from eventlog.compaction.survey import Survey
-from eventlog.read import decode_payload
-from eventlog.record import COMMAND, EXECUTION_RESULT, FLAG_REPLAYED, RESUMED, StoredEvent
+from eventlog.compaction.survey import Survey, payload_of
+from eventlog.record import COMMAND, EXECUTION_RESULT, FLAG_REPLAYED, OWN_PREFIX, RESUMED, StoredEvent
 from eventlog.replay.path import above, self_and_above
 
 OUTCOMES = frozenset(
@@ -49,12 +49,12 @@ class Keeper:
     def finish(self) -> None:
         """Take down the calls whose process died before it stored the exchange."""
         for event in self._answers.values():
-            self._spend(event, above(event.path), _usage_of(_tree(event)), is_told=True)
+            self._spend(event, above(event.path), _usage_of(payload_of(event)), is_told=True)
         self._answers.clear()
 
     def _is_needed(self, event: StoredEvent) -> bool:
         """Whether an answer that was promised needs the event."""
-        if event.type in OUTCOMES or event.seq == self._cut:
+        if event.type in OUTCOMES or event.seq == self._cut or _has_users_id(event):
             return True
         if not event.path:
             return False
@@ -72,10 +72,10 @@ class Keeper:
         if event.type == "llm_call_completed":
             self._answers[event.event_id] = event
         elif event.type == "eventlog.llm_exchange":
-            fields = _tree(event)
+            fields = payload_of(event)
             answer = self._answers.pop(str(fields.get("completed")), None)
             if fields.get("error") is None:
-                usage = (_usage_of(_tree(answer)) if answer is not None else {}) or _usage_of(fields)
+                usage = (_usage_of(payload_of(answer)) if answer is not None else {}) or _usage_of(fields)
                 self._spend(answer or event, event.path, usage, is_told=answer is not None, seq=event.seq)
 
     def _spend(
@@ -86,13 +86,13 @@ class Keeper:
         self.spent.append(Spent(lane, seq or who.seq, *agent, usage, is_told))
 
 
+def _has_users_id(event: StoredEvent) -> bool:
+    """Whether an event is the user's own, under an id the user gave: appended again, it must be known."""
+    is_own = "." in event.type and not event.type.startswith(OWN_PREFIX)
+    return is_own and not isinstance(stored_id(event.event_id), bytes)
+
+
 def _usage_of(fields: dict[str, Any]) -> dict[str, Any]:
     """Return the tokens that an answer or an exchange tells."""
     usage = fields.get("usage")
     return usage if isinstance(usage, dict) else {}
-
-
-def _tree(event: StoredEvent) -> dict[str, Any]:
-    """Return the payload of an event."""
-    tree = decode_payload(event.payload)
-    return tree if isinstance(tree, dict) else {}

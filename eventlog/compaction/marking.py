@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from eventlog.checkpoints import LANDMARKS
+from eventlog.errors import EventFormatError
+from eventlog.seal import BASE, CONTENT, EVENT, SNAPSHOT, Seal
 
 Query = Callable[[str, Sequence[Any]], list[Any]]
 """Runs SQL on a connection and returns the rows."""
@@ -15,10 +17,10 @@ PAGE_ROWS = 500
 LOOKUPS_MAX = 500
 
 _EVENTS = "SELECT seq, payload, path, type, task, agent FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
-_SNAPSHOTS = "SELECT id, state FROM snapshots WHERE id > ? AND state <> '' ORDER BY id LIMIT ?"
-_BASES = "SELECT created_ns, state || projections FROM bases WHERE created_ns > ?"
+_SNAPSHOTS = "SELECT id, state, projection, seq FROM snapshots WHERE id > ? AND state <> '' ORDER BY id LIMIT ?"
+_BASES = "SELECT created_ns, seq, state, projections FROM bases WHERE created_ns > ?"
 _BY_HASH = "SELECT id FROM contents WHERE hash IN ({marks})"
-_BODIES = "SELECT parent, text, iif(kind = 'text', '', body) FROM contents WHERE id IN ({marks})"
+_BODIES = "SELECT parent, text, hash, iif(kind = 'text', '', body) FROM contents WHERE id IN ({marks})"
 _EXECUTIONS = "SELECT path FROM executions UNION SELECT parent FROM executions WHERE parent IS NOT NULL"
 _ABOVE = "SELECT parent FROM paths WHERE id IN ({marks})"
 
@@ -29,8 +31,9 @@ _REFERENCE = re.compile(r'"\$content":"([^"]{1,64})"')
 class Marking:
     """What is in use, as far as it was looked at; ``look`` again for what was written since."""
 
-    def __init__(self) -> None:
-        """Nothing was looked at."""
+    def __init__(self, seal: Seal) -> None:
+        """``seal``: of the log; nothing was looked at."""
+        self._seal = seal
         self.contents: set[int] = set()
         self.names: set[int] = set(range(1, len(LANDMARKS) + 1))
         self.paths: set[int] = {0}
@@ -45,10 +48,10 @@ class Marking:
             self._reach_paths(query, {row[0] for row in query(_EXECUTIONS, ())})
         for rows in self._events(query):
             self._take_names(query, rows)
-            self.reach(query, (row[1] for row in rows))
+            self.reach(query, (self._seal.unseal_text(row[1], EVENT, row[0]) for row in rows))
             on_page(len(rows))
-        for rows in self._states(query):
-            self.reach(query, (row[1] for row in rows))
+        for texts in self._states(query):
+            self.reach(query, texts)
 
     def _events(self, query: Query) -> Iterator[list[Any]]:
         """Yield pages of new events."""
@@ -56,14 +59,23 @@ class Marking:
             yield rows
             self._seq = rows[-1][0]
 
-    def _states(self, query: Query) -> Iterator[list[Any]]:
-        """Yield pages of new snapshots, and of the bases that were made since."""
+    def _states(self, query: Query) -> Iterator[list[str]]:
+        """Yield the states of new snapshots, and of the bases that were made since."""
+        unseal = self._seal.unseal_text
         while rows := query(_SNAPSHOTS, (self._snapshot, PAGE_ROWS)):
-            yield rows
+            yield [self._snapshot_text(*row[1:]) for row in rows]
             self._snapshot = rows[-1][0]
         rows = query(_BASES, (self._base_ns,))
         self._base_ns = max([self._base_ns, *(row[0] for row in rows)])
-        yield rows
+        for _, seq, state, projections in rows:
+            yield [unseal(state, BASE, "state", seq), unseal(projections, BASE, "projections", seq)]
+
+    def _snapshot_text(self, state: str, projection: str, seq: int) -> str:
+        """Return a stored state; nothing for one that does not open: nobody will use it."""
+        try:
+            return self._seal.unseal_text(state, SNAPSHOT, projection, seq)
+        except EventFormatError:
+            return ""
 
     def _take_names(self, query: Query, rows: Iterable[Any]) -> None:
         """Take down the interned names and paths of events."""
@@ -92,8 +104,8 @@ class Marking:
             reached += waiting[:LOOKUPS_MAX]
             batch, waiting = waiting[:LOOKUPS_MAX], waiting[LOOKUPS_MAX:]
             inner, rows = set[str](), query(_BODIES.format(marks=_marks(batch)), batch)
-            for parent, text, body in rows:
-                inner.update(_REFERENCE.findall(body))
+            for parent, text, name, body in rows:
+                inner.update(_REFERENCE.findall(self._seal.unseal_text(body, CONTENT, name)))
                 waiting += self._unmarked((parent, text))
             waiting += self._new(query, inner)
         return reached

@@ -86,7 +86,7 @@ def _reads_up_to(family: dict[int, tuple[str, int | None, int, int]], row: int, 
     cursor, current = SEQ_MAX, row
     while current != ancestor:
         _, parent, fork_seq, base = family[current]
-        if base or parent is None or parent not in family:
+        if base or not fork_seq or parent is None or parent not in family:
             return SEQ_MAX
         cursor, current = min(cursor, fork_seq), parent
     return cursor

@@ -78,7 +78,7 @@ def _is_cut_below(plans: dict[int, BranchPlan], plan: BranchPlan) -> bool:
     cursor, current = SEQ_MAX, plan
     while current.parent is not None and current.parent in plans:
         cursor, current = min(cursor, current.fork_seq), plans[current.parent]
-        if current.cut > cursor:
+        if current.cut > cursor > 0:
             return True
     return False
 

@@ -8,25 +8,30 @@ from pathlib import Path
 from eventlog.append import Appender
 from eventlog.compaction.sweep import in_steps
 from eventlog.pipeline import Pipeline
+from eventlog.read import Reader
 from eventlog.storage import impatient, open_writer, translated
 
 BUSY_MS = 50
 """How long emptying the WAL may wait for readers; appends wait for it."""
 
 
-def shrink(pipeline: Pipeline, path: Path) -> None:
-    """Return free pages to the system in short steps, then empty the WAL if nobody reads it."""
+def free_pages(pipeline: Pipeline) -> None:
+    """Return free pages to the system in short steps."""
     in_steps(pipeline, _free_pages)
-    with translated(path):
-        beside = open_writer(path)  # appends go on meanwhile
+
+
+def empty_wal(pipeline: Pipeline, reader: Reader) -> None:
+    """Bring everything into the one file, and truncate the WAL unless somebody reads it."""
+    with translated(reader.file):
+        beside = open_writer(reader.file, key=reader.key)  # appends go on meanwhile
         try:
             beside.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         finally:
             beside.close()
-    pipeline.run_exclusively(_empty_wal)
+    pipeline.run_exclusively(_truncate)
 
 
-def _empty_wal(appender: Appender) -> None:
+def _truncate(appender: Appender) -> None:
     """Truncate the WAL unless somebody reads it at the moment."""
     with impatient(appender.db, BUSY_MS):
         appender.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

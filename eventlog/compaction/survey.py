@@ -14,7 +14,7 @@ from typing import Any
 from eventlog.errors import EventFormatError
 from eventlog.read import decode_payload
 from eventlog.record import EXECUTION_RESULT, FLAG_OMITTED, FLAG_PLACEHOLDER, FLAG_REDACTED, RESUMED, StoredEvent
-from eventlog.replay.path import above, last_segment, self_and_above
+from eventlog.replay.path import above, last_segment, self_and_above, short_key, split_task_place
 from eventlog.values import resolve
 
 SAVES = ("remember", "aremember", "remember_many", "aremember_many")
@@ -36,6 +36,7 @@ class Survey:
         self._lookup = lookup
         self._settled: set[str] = set()
         self._results: set[str] = set()
+        self._tasks: dict[str, set[str]] = {}
         self._attributes: dict[str, set[str] | None] = {}
         self._told: Counter[str] = Counter()
         self._saved: Counter[str] = Counter()
@@ -67,7 +68,10 @@ class Survey:
         self._settled.discard(event.path)
 
     def _task_completed(self, event: StoredEvent) -> None:
-        """A task has its output."""
+        """A task has its output; one that its crew does not list (a planner's) is not kept, but runs on the tape."""
+        split = split_task_place(event.path)
+        if split is None or split[1] not in self._tasks.get(split[0], ()):
+            return
         self._settle(event, lambda payload: _is_plain(self._whole(payload.get("output"))))
 
     def _method_finished(self, event: StoredEvent) -> None:
@@ -90,21 +94,25 @@ class Survey:
 
     def _edited(self, event: StoredEvent) -> None:
         """A fork begins with other values: what used them runs again."""
-        payload = _payload(event)
+        payload = payload_of(event)
         for place in (*(payload.get("reset") or ()), *(payload.get("outputs") or ())):
             self._settled.difference_update(self_and_above(str(place)))
             self._results.difference_update(self_and_above(str(place)))
         self._results.difference_update(self_and_above(str(payload.get("execution"))))
 
     def _defined(self, event: StoredEvent) -> None:
-        """A flow says which of its methods set attributes; older logs do not know."""
-        names = _payload(event).get("attributes")
+        """A crew says which tasks it has, a flow which of its methods set attributes; older logs do not know."""
+        payload = payload_of(event)
+        lines, names = payload.get("tasks"), payload.get("attributes")
+        if isinstance(lines, list):
+            keys = {short_key(str(line.get("key"))) for line in lines if isinstance(line, dict)}
+            self._tasks.setdefault(event.path, set()).update(keys)
         if isinstance(names, list):
             self._attributes[event.path] = set(map(str, names))
 
     def _remembered(self, event: StoredEvent) -> None:
         """A memory was told something."""
-        self._told[event.path] += _payload(event).get("operation") in SAVES
+        self._told[event.path] += payload_of(event).get("operation") in SAVES
 
     def _memory_saved(self, event: StoredEvent) -> None:
         """A memory saved, or gave up."""
@@ -121,7 +129,7 @@ class Survey:
 
     def _is_sure(self, event: StoredEvent, is_plain: Callable[[dict[str, Any]], bool]) -> bool:
         """Whether what an event tells can be made again from it."""
-        return not event.flags & _UNSURE and is_plain(_payload(event))
+        return not event.flags & _UNSURE and is_plain(payload_of(event))
 
     def _whole(self, tree: Any) -> Any:
         """Return a tree with every text in place; the box of a result is opened."""
@@ -134,7 +142,7 @@ class Survey:
         return state.get("fields") if isinstance(state, dict) and "$model" in state else state
 
 
-def _payload(event: StoredEvent) -> dict[str, Any]:
+def payload_of(event: StoredEvent) -> dict[str, Any]:
     """Return the payload; empty when it cannot be read."""
     try:
         tree = decode_payload(event.payload)

@@ -268,7 +268,7 @@ def reexecution(
     """
     from eventlog.capture.playing import program_reexecutor  # noqa: PLC0415 - a list that changes
 
-    scratch = Scratch(run, redaction)
+    scratch = Scratch(run, redaction, reader)
     try:
         again = RunReexecutor(reader, run, branch, scratch, everywhere=everywhere)
         if everywhere:

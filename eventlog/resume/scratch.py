@@ -20,17 +20,20 @@ if TYPE_CHECKING:
 class Scratch:
     """Captures what is executed again."""
 
-    def __init__(self, run: str, redaction: Redaction) -> None:
+    def __init__(self, run: str, redaction: Redaction, recorded: Reader) -> None:
         """``run`` is called as the recorded one: its name is in the keys of tool uses.
+
+        What is executed again from an encrypted log is encrypted like it.
 
         Raises:
             LogOpenError: there is no room for temporary files.
         """
         self._folder = Path(tempfile.mkdtemp(prefix="eventlog-"))
         self.file = self._folder / "again.db"
-        self.writer = writer.acquire(self.file, writer.Options(redaction=redaction, snapshot_on=()))
+        options = writer.Options(redaction=redaction, snapshot_on=(), key=recorded.key, like=recorded.seal)
+        self.writer = writer.acquire(self.file, options)
         self.home: Home = self.writer.enter_run(run, MAIN_BRANCH)
-        self.reader = Reader(self.file)
+        self.reader = Reader(self.file, recorded.key)
 
     def events(self, path: str) -> Iterator[StoredEvent]:
         """Yield what was captured of the execution at ``path``."""

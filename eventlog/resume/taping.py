@@ -8,7 +8,7 @@ from typing import Any
 
 from eventlog.bases import Base, read_spent
 from eventlog.read import Reader, decode_payload, steadily
-from eventlog.record import EXECUTION_RESULT, FLAG_OMITTED, FLAG_REPLAYED, RESUMED, StoredEvent
+from eventlog.record import EXECUTION_RESULT, FLAG_OMITTED, FLAG_REPLAYED, OWN_PREFIX, RESUMED, StoredEvent
 from eventlog.replay.event_types import ENDS
 from eventlog.replay.path import above
 from eventlog.resume.exchanges import Exchange, Finished, unit_of
@@ -66,7 +66,9 @@ class _Recording:
         self._refusals: dict[str, int] = {}
 
     def add(self, event: StoredEvent) -> None:
-        """Put one event on the tape. What a resumed kickoff only said again is left out."""
+        """Put one event on the tape. Left out: what a resumed kickoff only said again, and what was forgotten."""
+        if event.flags & FLAG_OMITTED and event.type.startswith(OWN_PREFIX):
+            return
         if event.path == self._tape.path and event.type == RESUMED:
             self._tape.result = None  # it was not what was asked for any more
         if event.type == "eventlog.definition" and event.flags & FLAG_REPLAYED:

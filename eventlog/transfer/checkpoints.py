@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eventlog.checkpoints import AT_CURSOR
-from eventlog.errors import EventLogError
+from eventlog.errors import EncryptedLogError, EventLogError
 from eventlog.log import Log
 from eventlog.storage import open_reader, translated
 
@@ -19,10 +19,13 @@ def checkpoint_document(log: Log, run: str, branch: str, seq: int) -> str:
 
     Raises:
         NoCheckpointError: no crew, flow or agent was kicked off there yet.
+        EncryptedLogError: the log is encrypted.
     """
+    if log.reader.seal:
+        raise EncryptedLogError(str(log.path))
     row = log.reader.branch_id(run, branch)
     with translated(log.path):
-        db = open_reader(log.path)  # refuses a file whose views are not ours
+        db = open_reader(log.path, log.key)  # refuses a file whose views are not ours
         try:
             db.execute("PRAGMA trusted_schema = ON")  # older SQLite does not trust a view with its own JSON functions
             found = db.execute(AT_CURSOR, (row, seq)).fetchone()

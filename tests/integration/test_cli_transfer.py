@@ -126,6 +126,23 @@ def test_events_of_no_run_travel_too(cli: Cli, other: Cli, tmp_path: Path) -> No
     assert [(found["run"], found["payload"]) for found in loose] == [(None, {"n": 1})]
 
 
+def test_an_imported_fork_is_as_unfinished_as_the_original(cli: Cli, other: Cli, tmp_path: Path) -> None:
+    """What the edits of a fork made unfinished is to be gone on with in the other log, too; a bare fork is there."""
+    with eventlog.open(cli.db) as log:
+        log.fork(RUN, branch="dear", outputs={"#1": "Quite another beginning"})
+        log.fork(RUN, branch="same")
+    assert cli("export", RUN, "-o", tmp_path / "x.jsonl").code == 0
+    for _ in range(2):
+        assert other("import", tmp_path / "x.jsonl").code == 0
+
+    with eventlog.open(cli.db, readonly=True) as a, eventlog.open(other.db, readonly=True) as b:
+        assert [branch.status for branch in a.branches(RUN)] == ["completed", "interrupted", "completed"]
+        assert b.branches(RUN) == a.branches(RUN)
+        assert b.runs() == a.runs()
+        for branch in ("main", "dear", "same"):
+            assert b.executions(RUN, branch=branch) == a.executions(RUN, branch=branch)
+
+
 def test_branches_keep_their_forks(other: Cli, tmp_path: Path) -> None:
     """A fork shows its parent's events up to the fork, then its own."""
     lines = [event(n, payload={"n": n}) for n in (1, 2, 3)] + [event(4, branch="b"), event(5), event(6, branch="b")]
@@ -187,7 +204,7 @@ def test_imported_secrets_do_not_reach_the_disk(other: Cli, tmp_path: Path, monk
         ([], 1, "the file is empty"),
         (["not json"], 1, "malformed"),
         ([{"format": "other", "version": 1, "runs": []}], 1, "other version 1"),
-        ([{**HEADER, "version": 2}], 1, "version 2"),
+        ([{**HEADER, "version": 3}], 1, "version 3"),
         ([HEADER, event(1), "{"], 3, "truncated"),
         ([HEADER, event(1), {"seq": 2}], 3, "event_id"),
         ([HEADER, event(1, at_ns="soon")], 2, "at_ns"),

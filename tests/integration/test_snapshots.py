@@ -238,7 +238,7 @@ def test_a_store_that_fails_never_reaches_who_appends(tmp_path: Path, caplog: py
     assert [seq for seq, *_ in rows(path)] == [first, second]
 
 
-def _failing(row: object) -> None:
+def _failing(row: object, is_current: object) -> None:
     """Fail in a way nobody foresaw."""
     raise ZeroDivisionError("disk on fire")
 
@@ -248,7 +248,7 @@ def test_a_slow_store_does_not_hold_up_who_appends(tmp_path: Path) -> None:
     entered, leave = threading.Event(), threading.Event()
     with eventlog.open(tmp_path / "log.db", snapshot_on=("a.done",)) as log:
 
-        def store(row: object) -> None:
+        def store(row: object, is_current: object) -> None:
             entered.set()
             leave.wait(10)
 
