@@ -242,7 +242,7 @@ class Pipeline:
             return  # the interrupted frame goes on with the queue
         if self._queue:
             attempts = iter((GROUP_EVENTS_MAX,))  # after an interrupt one by one: long transactions might never end
-            interrupts.complete(lambda: self._write_groups(next(attempts, 1)), self._fail)
+            interrupts.complete(lambda: self._write_groups(next(attempts, 1)), self.fail)
         interrupts.settle()
 
     def _write_groups(self, events_max: int) -> None:
@@ -318,7 +318,7 @@ class Pipeline:
         self.last_error = cause or self.last_error
         self.on_lost()
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """The file cannot be written now: keep the events, try again off the emitter's path."""
         self.last_error = self.degraded = f"{type(error).__name__}: {error}"
         log.warning("append_degraded", cause=self.last_error, queued=len(self._queue))
@@ -332,6 +332,8 @@ class Pipeline:
             try:
                 self._follow_file()
                 with storage.impatient(self._connected().db, RETRY_BUSY_MS):
+                    if not self._queue:
+                        self._probe()
                     while self._queue and not self.closed:
                         self._write_group()
                     self._record_gaps()
@@ -363,9 +365,10 @@ class Pipeline:
             try:
                 self._look()
             except LogMovedError as moved:
-                self._fail(moved)
+                self.fail(moved)
                 self._recover()
-        return not self.degraded
+                return not self.degraded
+            return True
 
     def _follow_file(self) -> None:
         """Go on in the file that the path leads to now; what only the former one holds is a gap."""
@@ -396,6 +399,11 @@ class Pipeline:
         self._queued += sum(item.size for item in again)
         self.committed -= sum(len(item.events) for item in again)
         self._unconfirmed.clear()
+
+    def _probe(self) -> None:
+        """Return if the lock of the file can be had."""
+        with storage.transaction(self._connected().db):
+            pass
 
     def _record_gaps(self) -> None:
         """Append ``eventlog.capture_gap`` to every run that lost events."""

@@ -184,12 +184,22 @@ class Writer:
     def _open_run(self, run: str, branch: str) -> None:
         """Say that this process has the branch open; while the file cannot be written, the first events make a run."""
         try:
-            self.pipeline.run_exclusively(lambda appender: appender.open_run(run, branch))
+            self._run_when_sound(lambda appender: appender.open_run(run, branch))
         except AppendError as error:
             if not isinstance(error.__cause__, sqlite3.Error):
                 raise
-            self.pipeline.last_error = str(error)
+            self.pipeline.fail(error.__cause__)  # from now on nobody waits
             log.warning("run_not_opened", run=run, branch=branch, error=str(error))
+
+    def _run_when_sound(self, job: Callable[[Appender], None]) -> None:
+        """Run a job on the connection; while that is in trouble, without patience."""
+
+        def run(appender: Appender) -> None:
+            with impatient(appender.db, SIDE_BUSY_MS) if degraded else nullcontext():
+                job(appender)
+
+        degraded = self.pipeline.degraded is not None
+        self.pipeline.run_exclusively(run)
 
     def _make_home(self, run: str, branch: str) -> Home:
         """Return the place of a run's events, which goes on from what is there."""
@@ -217,15 +227,9 @@ class Writer:
             del self._homes[key]
             if not self._homes:
                 self.recorder.pause_if_idle()
-        degraded = self.pipeline.degraded is not None
-        self.pipeline.flush(timeout_s=DEGRADED_WAIT_S if degraded else 5.0)
-
-        def release(appender: Appender) -> None:
-            with impatient(appender.db, SIDE_BUSY_MS) if degraded else nullcontext():
-                appender.release_run(home.run, home.branch)
-
+        self.pipeline.flush(timeout_s=DEGRADED_WAIT_S if self.pipeline.degraded else 5.0)
         try:
-            self.pipeline.run_exclusively(release)
+            self._run_when_sound(lambda appender: appender.release_run(home.run, home.branch))
         except EventLogError as error:  # the process will end, and then the branch has no owner either
             log.warning("run_not_released", run=home.run, error=str(error))
 

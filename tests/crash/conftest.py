@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.crash import shim
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -66,5 +68,16 @@ class Nursery:
 def nursery() -> Iterator[Nursery]:
     """Yield the nursery."""
     nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture(scope="session")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Yield a nursery whose children can have the disk fail under every file called ``log.db…``."""
+    made = shim.build(tmp_path_factory.mktemp("shim"))
+    if isinstance(made, str):
+        pytest.skip(made)
+    nursery = Nursery(made.environment("log.db"))
     yield nursery
     nursery.close()

@@ -28,17 +28,6 @@ SHIMMED = {
 }
 
 
-@pytest.fixture(scope="session")
-def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    """Yield a nursery whose children can have the disk fail under every file called ``log.db…``."""
-    made = shim.build(tmp_path_factory.mktemp("shim"))
-    if isinstance(made, str):
-        pytest.skip(made)
-    nursery = Nursery(made.environment("log.db"))
-    yield nursery
-    nursery.close()
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Yield a folder on a disk of 8 MiB."""

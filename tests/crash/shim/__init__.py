@@ -1,4 +1,4 @@
-"""A disk that fails on command: a few lines of C in front of the system's calls, see ``faults.c``.
+"""A disk that fails and a clock that goes wrong: a few lines of C in front of the system's calls, see ``faults.c``.
 
 The library is loaded with ``LD_PRELOAD``; the control file is shared, so a fault can begin and end at any moment,
 from inside the process or outside.
@@ -20,6 +20,7 @@ ALL = OPEN | WRITE | SYNC | TRUNCATE
 """What fails on a disk that takes nothing any more."""
 
 _NUMBERS = struct.Struct("=5i")
+_CLOCK = struct.Struct("=i")
 _CONTROL, _NAME = "EVENTLOG_FAULTS", "EVENTLOG_FAULTS_NAME"
 
 
@@ -46,7 +47,7 @@ def build(folder: Path) -> Shim | str:
     if made.returncode:
         return f"the C compiler does not take {source.name}: {made.stderr[:300]}"
     control = folder / "control"
-    control.write_bytes(_NUMBERS.pack(0, 0, 0, 0, 0))
+    control.write_bytes(bytes(_NUMBERS.size + _CLOCK.size))
     return Shim(library, control)
 
 
@@ -61,10 +62,17 @@ def heal() -> int:
     return hits
 
 
+def set_clock(seconds: int) -> None:
+    """Have the time of day be wrong by so many seconds."""
+    with Path(os.environ[_CONTROL]).open("r+b", buffering=0) as file:
+        file.seek(_NUMBERS.size)
+        file.write(_CLOCK.pack(seconds))
+
+
 def _exchange(numbers: bytes) -> bytes:
     """Write the control file in place, where processes have it mapped, and return what stood there."""
     with Path(os.environ[_CONTROL]).open("r+b", buffering=0) as file:
-        before = file.read()
+        before = file.read(_NUMBERS.size)
         file.seek(0)
         file.write(numbers)
     return before

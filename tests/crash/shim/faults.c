@@ -1,12 +1,14 @@
-/* Makes calls on some files fail with an errno of one's choice; loaded with LD_PRELOAD, see __init__.py.
+/* Makes calls on some files fail with an errno of one's choice, and the clock go wrong; loaded with LD_PRELOAD,
+ * see __init__.py.
  *
- * EVENTLOG_FAULTS names a control file of five 32-bit numbers that processes share (shim/__init__.py writes it):
+ * EVENTLOG_FAULTS names a control file of six 32-bit numbers that processes share (shim/__init__.py writes it):
  *
  *     errno   0: nothing fails
  *     calls   which: a sum of OPEN, WRITE, SYNC, TRUNCATE, READ
  *     skip    so many of those calls still work
  *     left    so many fail, then all work again (a negative number: no end)
  *     hits    how many failed so far
+ *     clock   seconds by which the time of day is wrong
  *
  * EVENTLOG_FAULTS_NAME is a part of the names of the files that are meant ("log.db": also its -wal and -shm).
  */
@@ -19,13 +21,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { OPEN = 1, WRITE = 2, SYNC = 4, TRUNCATE = 8, READ = 16 };
 enum { FILES_MAX = 4096 };
 
 struct control {
-    int32_t error, calls, skip, left, hits;
+    int32_t error, calls, skip, left, hits, clock;
 };
 
 static struct control *control;
@@ -159,4 +162,15 @@ int ftruncate(int file, off_t size)
 int ftruncate64(int file, off64_t size)
 {
     return fails_on(file, TRUNCATE) ? -1 : REAL(ftruncate64)(file, size);
+}
+
+int clock_gettime(clockid_t which, struct timespec *now)
+{
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real)
+        real = REAL(clock_gettime);
+    int failed = real(which, now);
+    if (!failed && which == CLOCK_REALTIME && control)
+        now->tv_sec += control->clock;
+    return failed;
 }
