@@ -53,6 +53,12 @@ _TOP = (
     " coalesce((SELECT max(seq) FROM events), 0),"
     " coalesce((SELECT value FROM meta WHERE key = 'last_seq' AND typeof(value) = 'integer'), 0))"
 )
+_EXECUTIONS = (
+    "SELECT branch, path, parent, kind, name, key, inputs_hash,"
+    " iif(ended_seq IN (SELECT seq FROM lost UNION SELECT seq FROM markers), 'running', status), started_seq,"
+    " iif(ended_seq IN (SELECT seq FROM lost UNION SELECT seq FROM markers), NULL, ended_seq) FROM executions"
+)
+"""A kickoff whose end is lost goes on."""
 _NEIGHBOUR = "SELECT at_ns FROM events WHERE branch = ? AND seq {} ? AND at_ns IS NOT NULL ORDER BY seq {} LIMIT 1"
 
 
@@ -106,8 +112,8 @@ def _copy_branches(db: sqlite3.Connection, work: Work) -> None:
     for row, run, name, parent, fork, base, created, epoch in _rows(work, sql):
         taken = db.execute("SELECT 1 FROM branches WHERE run = ? AND name = ?", (run, name)).fetchone() is not None
         begins = None if parent is None else fork if base else new_fork(work, parent, fork or 0)
-        name = f"{name}-{row}" if taken else name
-        db.execute(_PUT_BRANCH, (row, run, name, parent, begins, base, created or 0, epoch or 0))
+        facts = (run, f"{name}-{row}" if taken else name, parent, begins, base, created or 0, epoch or 0)
+        db.execute(_PUT_BRANCH, (row, *facts))
 
 
 def new_fork(work: Work, parent: int, fork: int) -> int:
@@ -276,7 +282,7 @@ def _copy_executions(db: sqlite3.Connection, work: Work) -> None:
     """Copy the index of executions, where its branches and paths are there."""
     interned = Interned(db)
     branches = {row for (row,) in db.execute("SELECT id FROM branches")}
-    for row in _rows(work, "SELECT * FROM executions"):
+    for row in _rows(work, _EXECUTIONS):
         try:
             interned.path(row[1])
             interned.path(row[2] if row[2] is not None else 0)

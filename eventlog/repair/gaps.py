@@ -26,7 +26,12 @@ _KNOWN = (
     " WHERE e.seq IS NULL AND (k.seq > ?1 OR k.seq > b.base_seq OR k.seq IN (SELECT seq FROM retained)"
     " OR k.seq IN (SELECT seq FROM known_retained))"
 )
-_RETAINED = "INSERT OR IGNORE INTO lost (seq, branch) SELECT seq, branch FROM retained WHERE seq NOT IN (SELECT seq FROM events)"
+_RETAINED = (
+    "INSERT OR IGNORE INTO lost (seq, branch) SELECT seq, branch FROM retained"
+    " WHERE seq NOT IN (SELECT seq FROM events)"
+)
+_FIRST = "SELECT min(seq) FROM lost WHERE seq > ?1 AND seq < ?2 AND taken IS NULL AND {}"
+_COUNT = "SELECT count(*) FROM lost WHERE seq > ?1 AND seq < ?2 AND {}"
 _THERE = "SELECT seq FROM events WHERE seq > ? AND seq < ? ORDER BY seq"
 _LOST_RETAINED = "SELECT l.seq, l.branch FROM lost AS l JOIN retained AS k ON k.seq = l.seq GROUP BY l.seq"
 _ENDS = (
@@ -54,7 +59,8 @@ def find_lost(work: Work, breaks: Iterable[Break]) -> None:
     work.db.execute(_RETAINED)
     _fill(work, floor, work.one(_TOP) + 1)
     for gap in breaks:
-        if gap.after < floor:  # compaction may have taken some of them; which, nobody knows
+        is_told = work.one(f"SELECT 1 FROM lost WHERE {_RANGE} LIMIT 1", gap.after, gap.before)
+        if gap.after < floor and not is_told:  # compaction may have taken them: nobody knows
             _fill(work, gap.after, gap.before)
 
 
@@ -89,21 +95,16 @@ def place_markers(work: Work, breaks: list[Break], now_ns: int) -> None:
 
 def _mark(work: Work, gap: Break, now_ns: int) -> None:
     """Place one for a stretch of a branch: where an index knows that it lost an event, or where it may have."""
-    own = work.one(
-        f"SELECT min(seq) FROM lost WHERE branch = ? AND taken IS NULL AND {_RANGE}", gap.branch, *_span(gap)
-    )
-    known = work.one(f"SELECT count(*) FROM lost WHERE branch = ? AND {_RANGE}", gap.branch, *_span(gap))
-    unknown = f"branch IS NULL AND taken IS NULL AND {_RANGE}"
-    seq = own or work.one(f"SELECT min(seq) FROM lost WHERE {unknown}", *_span(gap))
+    span = (gap.after, gap.before)
+    seq = work.one(_FIRST.format("branch = ?3"), *span, gap.branch)
+    if seq is None:
+        seq = work.one(_FIRST.format("branch IS NULL"), *span)
     if seq is None:
         return
-    dropped = known or work.one(f"SELECT count(*) FROM lost WHERE {unknown}", *_span(gap))
-    _put(work, seq, gap.branch, Stretch(dropped, CAUSE, _stretches(work, gap.after, gap.before), now_ns))
-
-
-def _span(gap: Break) -> tuple[int, int]:
-    """Return the seqs between which a stretch lies."""
-    return gap.after, gap.before
+    dropped = work.one(_COUNT.format("branch = ?3"), *span, gap.branch)
+    if not dropped:  # perhaps all of them, perhaps one
+        dropped = work.one(_COUNT.format("branch IS NULL"), *span)
+    _put(work, seq, gap.branch, Stretch(dropped, CAUSE, _stretches(work, *span), now_ns))
 
 
 def _stretches(work: Work, after: int, before: int) -> list[tuple[int, int]]:

@@ -17,6 +17,7 @@ _LOST = (
     "SELECT seq FROM events WHERE branch = ?1 AND verdict = 'damaged'"
     " UNION SELECT seq FROM lost WHERE branch = ?1 ORDER BY 1"
 )
+_UNPROVEN = "SELECT seq FROM events WHERE branch = ? AND verdict = 'unproven' LIMIT ?"
 _BRANCHES = (
     "SELECT b.id, r.name, b.name FROM branches AS b JOIN runs AS r ON r.id = b.run"
     " WHERE b.id > 0 OR EXISTS (SELECT 1 FROM events WHERE branch = 0) OR EXISTS (SELECT 1 FROM lost WHERE branch = 0)"

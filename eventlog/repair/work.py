@@ -23,9 +23,10 @@ COLUMNS = {
     "events": "seq INTEGER PRIMARY KEY, branch, run, event_id, type, at_ns, parent, previous, triggered, started,"
               " emission, task, agent, path, flags, payload, digest, verdict, confirmed",
     "snapshots": "id INTEGER PRIMARY KEY, branch, seq, kind, projection, version, trigger, created_ns, state",
-    "checkpoint_marks": "id INTEGER PRIMARY KEY, name, created_at, branch, seq, trigger, parent_id, branch_name, data",
-    "bases": "branch INTEGER PRIMARY KEY, seq, digest, state, projections, spent, keeps_tape, events, created_ns, proof,"
-             " verdict",
+    "checkpoint_marks": "id INTEGER PRIMARY KEY, name, created_at, branch, seq, trigger, parent_id, branch_name,"
+                        " data",
+    "bases": "branch INTEGER PRIMARY KEY, seq, digest, state, projections, spent, keeps_tape, events, created_ns,"
+             " proof, verdict",
     "retained": "branch, seq, previous, PRIMARY KEY (branch, seq)",
     "tombstones": "what, id, at_ns, proof, PRIMARY KEY (what, id)",
     "other_names": "id INTEGER PRIMARY KEY, kind, name, label",
