@@ -142,6 +142,7 @@ def test_a_missing_content_leaves_its_reference_and_breaks_nothing(tmp_path: Pat
         opened.append("a.b", {"text": "long " * 200, "n": 1}, run="r")
     db = sqlite3.connect(tmp_path / "y.db")
     with db:
+        db.execute("UPDATE meta SET value = 1 WHERE key = 'compacting'")
         db.execute("DELETE FROM contents")
     db.close()
 
