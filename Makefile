@@ -20,8 +20,8 @@ help: ## Show this list
 demo: $(STAMP) ## Record a crew, kill it in the middle, look at it, resume it; offline
 	@$(BIN)/eventlog demo $(ARGS)
 
-test: $(STAMP) ## Run the tests and hold the coverage floor; ARGS go to pytest
-	@$(BIN)/python -m pytest -q --cov --cov-report=term $(ARGS)
+test: $(STAMP) ## Run the tests, one worker per core, and hold the coverage floor; ARGS go to pytest, e.g. ARGS='-n 0'
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal --cov --cov-report=term $(ARGS)
 
 torture: $(STAMP) ## Cut off and kill every shape of run everywhere, with many seeds; takes an hour
 	@EVENTLOG_TORTURE=1 $(BIN)/python -m pytest -q tests/integration/test_resume_everywhere.py \

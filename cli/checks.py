@@ -17,6 +17,7 @@ from typing import Literal
 import msgspec
 
 from eventlog import __version__
+from eventlog.chain_key import META as CHAIN_KEY
 from eventlog.cli.subjects import subject_of
 from eventlog.cli.text import count_of
 from eventlog.errors import EventLogError
@@ -113,6 +114,8 @@ def _file_checks(log: Log) -> Iterator[Check]:
     private = not bits & 0o077
     hint = "" if private else f"prompts are private: chmod 600 {log.path}"
     yield Check("permissions", "ok" if private else "problem", f"{bits:04o}", hint)
+    keyed = bool(log.reader.query("SELECT 1 FROM meta WHERE key = ?", (CHAIN_KEY,)))
+    yield Check("chain", "ok", "with a key: writing needs EVENTLOG_KEY" if keyed else "without a key")
     kind = file_system_of(log.path)
     if kind in NETWORK_FILE_SYSTEMS:
         yield Check("file system", "problem", kind, "WAL needs one host: move the log to a local disk")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import click
@@ -42,19 +43,23 @@ def diff(settings: Settings, left: str, right: str, state_only: bool) -> int:
     A and B are RUN, RUN@CURSOR, RUN/BRANCH, RUN/BRANCH@CURSOR, or a bare event id or seq. Shown
     are the first event that differs, tasks, outputs and tokens side by side, and every difference
     of the states. Ids, times and durations do not count. Exit code 0: equal; 3: different.
+
+    Where one of both was compacted, the events that only the other still has are not compared.
     """
     with reading(settings) as log:
         places = parse_place(log, left), parse_place(log, right)
         states = _state(log, places[0]), _state(log, places[1])
         found = diff_states(*states)
-        events = None if state_only else first_difference(*(_events(log, place) for place in places))
+        start = 0 if state_only else max(_gone(log, place) for place in places)
+        events = None if state_only else first_difference(*(_events(log, place, start) for place in places))
     different = bool(found) or events is not None
     if settings.as_json:
         document = _as_json(places, found, events, different=different)
         numbers = {name: {"left": a, "right": b} for name, a, b in counts(*states)}
-        show_json({**document, "tasks": task_pairs(*states), "counts": numbers})
+        show_json({**document, "compared_after": start, "tasks": task_pairs(*states), "counts": numbers})
     else:
-        show_page(_page(places, states, found, events, state_only=state_only))
+        scope = "(not compared)" if state_only else f"after the first {start} " if start else ""
+        show_page(_page(places, states, found, events, scope))
     return DIFFERENT if different else 0
 
 
@@ -63,10 +68,17 @@ def _state(log: Log, place: Place) -> RunState:
     return log.state(place.run, branch=place.branch, to=place.seq)
 
 
-def _events(log: Log, place: Place) -> Any:
-    """Return the steps of a place as stored: equal contents have equal references."""
+def _gone(log: Log, place: Place) -> int:
+    """Return how many events came before the base of a place."""
+    base = log.reader.base(log.reader.branch_id(place.run, place.branch))
+    return 0 if base is None else msgspec.json.decode(base.state, type=RunState).event_count
+
+
+def _events(log: Log, place: Place, start: int) -> Any:
+    """Return the steps of a place after its first ``start`` events, as stored: equal contents have equal references."""
     events = log.reader.stored(log.reader.branch_id(place.run, place.branch), to=place.seq)
-    return (event for event in events if is_step(event) and event.type not in AMBIENT)
+    rest = islice(events, start - _gone(log, place), None)
+    return (event for event in rest if is_step(event) and event.type not in AMBIENT)
 
 
 def _named(place: Place) -> str:
@@ -76,11 +88,11 @@ def _named(place: Place) -> str:
 
 def _page(
     places: tuple[Place, Place], states: tuple[RunState, RunState], found: list[Difference],
-    events: EventDifference | None, *, state_only: bool,
+    events: EventDifference | None, scope: str,
 ) -> list[Block]:  # fmt: skip
-    """Return the page for people."""
+    """Return the page for people; ``scope`` says which events were compared, if not all."""
     word = "different" if found or events else "equal"
-    alike = "(not compared)" if state_only else "different" if events else "equal"
+    alike = scope if scope.startswith("(") else scope + ("different" if events else "equal")
     summary = [
         ("A", _named(places[0])), ("B", _named(places[1])), ("result", word), ("events", alike),
         ("state", count_of(len(found), "difference") if found else "equal"),

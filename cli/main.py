@@ -38,6 +38,8 @@ COMMANDS = {
     "forget": "forget:forget",
     "stats": "stats:stats",
     "doctor": "doctor:doctor",
+    "verify": "verify:verify",
+    "backup": "backup:backup",
     "export": "transfer:export_events",
     "import": "transfer:import_events",
 }

@@ -18,6 +18,7 @@ from eventlog.cli.progress import progress
 from eventlog.cli.text import count_of
 from eventlog.errors import EventLogError
 from eventlog.log import open_log
+from eventlog.read import steadily
 
 
 class FileExistsHereError(EventLogError):
@@ -67,9 +68,13 @@ def export_events(
     from eventlog.transfer.exports import export_lines
 
     with reading(settings) as log:
-        lines = export_lines(log, None if run is None else [run], branch=branch, to=to)
         total = sum(info.events for info in log.runs() if run in (None, info.run))
-        count = _write(_followed(lines, total), output, force=force)
+
+        def write() -> int:
+            lines = export_lines(log, None if run is None else [run], branch=branch, to=to)
+            return _write(_followed(lines, total), output, force=force)
+
+        count = write() if output == "-" else steadily(write)  # what went to stdout cannot be taken back
     if settings.as_json and output != "-":
         show_json({"run": run, "events": count, "path": output})
     else:

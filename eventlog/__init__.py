@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eventlog.backup import Backup
     from eventlog.capture.tools import idempotency_key
     from eventlog.compaction.report import CompactionReport
     from eventlog.errors import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         LeaseLostError,
         LogClosedError,
         LogDamagedError,
+        LogMovedError,
         LogNotFoundError,
         LogOpenError,
         LogUnwritableError,
@@ -55,11 +57,13 @@ if TYPE_CHECKING:
     from eventlog.resume.divergence import DivergedError, Divergence, RunTakenOverError, ToolInFlightError
     from eventlog.resume.outcome import Reexecution
     from eventlog.run import Run
+    from eventlog.verifying.report import VerifyReport
     from eventlog.writer import Options, Status
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "backup": "Backup",
     "capture.tools": "idempotency_key",
     "compaction.report": "CompactionReport",
     "errors": (
@@ -67,7 +71,7 @@ _HOMES = {
         " ChainKeyError CipherKeyError CompactedError CompactionError CursorNotFoundError EditError EncryptedLogError"
         " EventFormatError"
         " EventLogError ExecutionNotFoundError ForgetError FormatTooNewError LeaseLostError LogClosedError"
-        " LogDamagedError LogNotFoundError LogOpenError"
+        " LogDamagedError LogMovedError LogNotFoundError LogOpenError"
         " LogUnwritableError NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
         " SequenceConflictError"
     ),
@@ -82,6 +86,7 @@ _HOMES = {
     "resume.divergence": "DivergedError Divergence RunTakenOverError ToolInFlightError",
     "resume.outcome": "Reexecution",
     "run": "Run",
+    "verifying.report": "VerifyReport",
     "writer": "Options Status",
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
@@ -89,6 +94,7 @@ _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names
 __all__ = [  # sorted by name; tested against what can be imported
     "AmbiguousCursorError",
     "AppendError",
+    "Backup",
     "BranchExistsError",
     "BranchInfo",
     "BranchNameError",
@@ -118,6 +124,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "Log",
     "LogClosedError",
     "LogDamagedError",
+    "LogMovedError",
     "LogNotFoundError",
     "LogOpenError",
     "LogUnwritableError",
@@ -139,6 +146,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "Status",
     "StoredEvent",
     "ToolInFlightError",
+    "VerifyReport",
     "idempotency_key",
     "open",
     "projection",

@@ -12,6 +12,7 @@ import msgspec
 
 from eventlog.branching import base_of, find_branch, last_event, make_branch, override_execution
 from eventlog.chain import Chain
+from eventlog.chain_key import require_key
 from eventlog.contents import Cache, NewContent
 from eventlog.errors import (
     AppendError,
@@ -22,6 +23,7 @@ from eventlog.errors import (
 )
 from eventlog.lease import Lease, Leases
 from eventlog.owner import this_process
+from eventlog.place import Connection
 from eventlog.record import MAIN_BRANCH, NewEvent, NewExecution, join_path
 from eventlog.seal import CONTENT, EVENT, EXECUTION, NAME, PATH, SNAPSHOT, seal_of
 from eventlog.storage import transaction
@@ -79,7 +81,7 @@ def _texts_of(new: NewExecution) -> dict[str, str]:
 class Appender:
     """Appends through one connection; the caller lets one thread at a time in."""
 
-    def __init__(self, db: sqlite3.Connection, chain: Chain = Chain()) -> None:  # noqa: B008 - immutable
+    def __init__(self, db: Connection, chain: Chain = Chain()) -> None:  # noqa: B008 - immutable
         """``db`` comes from ``storage.open_writer`` and belongs to this object from now on."""
         self.db = db
         self.chain = chain
@@ -154,6 +156,8 @@ class Appender:
         version = self.db.execute("PRAGMA data_version").fetchone()[0]
         if version != self._version:
             self.leases.verify(self._seen_seq)
+            if not self._last_seq:  # until there are events, another process may give the log a key
+                require_key(self.db, self.chain)
             self._last_seq = self.db.execute(_LAST_SEQ).fetchone()[0]
             self._digests.clear()
             self._notice_collections()
@@ -196,12 +200,7 @@ class Appender:
 
     def _insert_at(self, run: int, branch: int, event: NewEvent) -> int:
         """Store one event on a branch, whatever branch it names."""
-        for content in event.contents:
-            if type(content) is NewContent:
-                self._store(content)
-            elif content.epoch < self._collected:
-                for known in content.bodies():
-                    self._store(known)
+        self.store_contents(event.contents)
         seq = self._last_seq + 1
         row = self._row(seq, run, branch, event)
         try:
@@ -213,6 +212,15 @@ class Appender:
         self._links.put((run, event.event_id), seq)
         self._index(seq, branch, row[13], event)
         return seq
+
+    def store_contents(self, contents: Iterable[Any]) -> None:
+        """Store what an encoding brings, and what it took for stored if that was collected since."""
+        for content in contents:
+            if type(content) is NewContent:
+                self._store(content)
+            elif content.epoch < self._collected:
+                for known in content.bodies():
+                    self._store(known)
 
     def _store(self, content: NewContent) -> None:
         """Store a content unless it is there."""
@@ -236,7 +244,7 @@ class Appender:
             task, agent = self._stored_name(task), self._stored_name(agent)
             labels = tuple(self._stored(label, PATH) for label in labels)
         facts = (event_id, event.type, event.at_ns, *links, event.emission_sequence, task, agent)
-        path, flags, payload = self._path_id(event.path), event.flags, self.seal.seal(event.payload, EVENT, seq)
+        path, flags, payload = self.path_id(event.path), event.flags, self.seal.seal(event.payload, EVENT, seq)
         digest = self.chain.digest(self._digest(branch), seq, facts, join_path(labels), flags, payload)
         return (
             seq, branch, run, event_id, self.name_id("type", event.type, event.type_class), event.at_ns,
@@ -291,13 +299,13 @@ class Appender:
             self._names.put(key, found)
         return found
 
-    def _path_id(self, path: tuple[str, ...]) -> int:
+    def path_id(self, path: tuple[str, ...]) -> int:
         """Return the row of a path; 0 is the root."""
         if not path:
             return 0
         found = self._paths.get(path)
         if found is None:
-            found = self.path_below(self._path_id(path[:-1]), self._stored(path[-1], PATH))
+            found = self.path_below(self.path_id(path[:-1]), self._stored(path[-1], PATH))
             self._paths.put(path, found)
         return found
 
@@ -310,12 +318,12 @@ class Appender:
     def _index(self, seq: int, branch: int, path: int, event: NewEvent) -> None:
         """Keep the index of kickoffs, and who has the branch open, in step with the events."""
         if (new := event.opens) is not None:
-            parent = self._path_id(new.parent) if new.parent else None
+            parent = self.path_id(new.parent) if new.parent else None
             texts = [self.seal.seal_text(v, EXECUTION, k, seq) for k, v in _texts_of(new).items()]
             self.db.execute(_OPEN_EXECUTION, (branch, path, parent, new.kind, *texts, seq))
         if event.closes is not None:
             closed, status = event.closes
-            place = self._path_id(closed)
+            place = self.path_id(closed)
             if not self.db.execute(_CLOSE_EXECUTION, (status, seq, branch, place)).rowcount:
                 override_execution(self.db, branch, place, status, seq)
         if event.releases:
@@ -387,7 +395,7 @@ class Appender:
     def reopen(self, branch: int, paths: Iterable[tuple[str, ...]]) -> None:
         """Say on a branch that executions that had ended on its parent are unfinished; part of a transaction."""
         for path in paths:
-            override_execution(self.db, branch, self._path_id(path), "running", None)
+            override_execution(self.db, branch, self.path_id(path), "running", None)
 
     def _free_name(self, run: int) -> str:
         """Return the first of ``fork-1``, ``fork-2``… that a run has not."""
@@ -432,6 +440,18 @@ class Appender:
             unused = self.leases.renew()
         self.leases.drop(unused)
         return len(self.leases)
+
+    def go_on_from(self, former: Appender) -> None:
+        """Hold here what was held in a file that its path leads to no more, and take no content for stored."""
+        self.forget_collected()
+        with transaction(self.db):
+            for lease in former.leases.held():
+                try:
+                    row = self._make_run(lease.run, lease.branch, "named")[1]
+                except BranchNotFoundError:
+                    row = None
+                self.leases.move_here(lease, row)
+        self.leases.follow(former.leases)
 
     def write_snapshot(self, row: tuple[Any, ...], is_current: Callable[[], bool] = lambda: True) -> None:
         """Store a snapshot: branch, seq, kind, projection, version, trigger, created_ns, state; none below a base.

@@ -29,6 +29,15 @@ class Chain:
         """``key``: at most 64 bytes; none makes plain hashes."""
         self._key = key
 
+    @property
+    def is_keyed(self) -> bool:
+        """Whether its digests are a MAC."""
+        return bool(self._key)
+
+    def check_of(self, salt: str) -> str:
+        """Return what tells the key from others; it stands in the log and does not give the key away."""
+        return self.proof("chain key", salt).hex()
+
     def digest(self, previous: bytes, seq: int, facts: tuple[Any, ...], path: str, flags: int, payload: bytes) -> bytes:
         """Return the digest of an event after ``previous``; ``facts`` as they are stored, names instead of their rows.
 

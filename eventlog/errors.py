@@ -7,6 +7,7 @@
     │   ├── LogNotFoundError        there is no file
     │   ├── NotAnEventLogError      another program's file, or one changed by hand
     │   ├── LogDamagedError         SQLite or the log's own rules say it is broken
+    │   ├── LogMovedError           its path leads to no file, or to another one, while it is open
     │   ├── FormatTooNewError       written by a newer version
     │   ├── ChainKeyError           its chain of digests needs another key (EVENTLOG_KEY)
     │   ├── CipherKeyError          it is encrypted, and the key is missing or wrong
@@ -81,6 +82,12 @@ class LogDamagedError(LogOpenError):
     hint = "copy the file with its -wal and -shm neighbours before anything else touches it"
 
 
+class LogMovedError(LogOpenError):
+    """The path leads to no file any more, or to another one than the one that is open."""
+
+    hint = "stop the programs that use a log before it is moved or replaced; see log.status()"
+
+
 class FormatTooNewError(LogOpenError):
     """The file was written by a newer format than this version knows."""
 
@@ -90,7 +97,7 @@ class FormatTooNewError(LogOpenError):
 class ChainKeyError(LogOpenError):
     """The chain of digests was made with a key, and this process has another one or none."""
 
-    hint = "set EVENTLOG_KEY to the key the log was made with; export and import move a log to another key"
+    hint = "set EVENTLOG_KEY to what it was when the log was made, or unset it; export and import give it another key"
 
 
 class CipherKeyError(LogOpenError):

@@ -28,6 +28,7 @@ STALE_PREFIX = "stale/"
 
 _NEXT_EPOCH = "UPDATE runs SET epoch = epoch + 1 WHERE id = (SELECT run FROM branches WHERE id = ?) RETURNING epoch"
 _TAKE = "UPDATE branches SET owner = ?, epoch = ?, lease_until_ns = ? WHERE id = ?"
+_RAISE_EPOCH = "UPDATE runs SET epoch = max(epoch, ?) WHERE id = (SELECT run FROM branches WHERE id = ?)"
 _RENEW = "UPDATE branches SET owner = ?, lease_until_ns = ? WHERE id = ? AND epoch = ?"
 _GIVE_BACK = (
     "UPDATE branches SET owner = iif(?, nullif(owner, ?), owner), lease_until_ns = NULL WHERE id = ? AND epoch = ?"
@@ -111,6 +112,27 @@ class Leases:
         self._lost.pop((lease.run, lease.branch), None)
         lease.uses += 1
         return lease
+
+    def held(self) -> list[Lease]:
+        """Return the leases that are held."""
+        return list(self._held.values())
+
+    def move_here(self, lease: Lease, row: int | None) -> None:
+        """Hold a lease in another file, in the transaction under way; it is lost if another process has it there.
+
+        ``row``: that of the branch in this file, if there is one.
+        """
+        if row is None or self._other_holder(row) is not None:
+            self._lose(lease, 0)
+            return
+        self._db.execute(_RAISE_EPOCH, (lease.epoch, row))
+        self._db.execute(_TAKE, (self._owner, lease.epoch, _until_ns(), row))
+        lease.row = row
+        self._held[lease.run, lease.branch] = lease
+
+    def follow(self, former: Leases) -> None:
+        """Know what was lost on another connection, too."""
+        self._lost = {**former._lost, **self._lost}
 
     def verify(self, seen_seq: int) -> None:
         """Notice which branches other processes have taken over; ``seen_seq`` is the newest event known until now."""

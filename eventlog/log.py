@@ -38,8 +38,10 @@ from eventlog.seal import EXECUTION, CipherKey, Seal, cipher_key
 from eventlog.writer import Options, Status, Writer
 
 if TYPE_CHECKING:
+    from eventlog.backup import Backup
     from eventlog.resume.outcome import Reexecution
     from eventlog.resume.reexecute import RunReexecutor
+    from eventlog.verifying.report import VerifyReport
 
 DEFAULT_PATH = "eventlog.db"
 """Used when neither a path nor ``EVENTLOG_DB`` is given."""
@@ -89,6 +91,8 @@ class Log:
         self.redaction = redaction or (options.redaction if options is not None else Redaction())
         self._writer: Writer | None = writer.acquire(path, options) if options is not None else None
         self._reader: Reader | None = Reader(path, self.key) if options is None else None
+        self._left: list[Reader] = []
+        """Readers of files that were replaced."""
         self._closed = False
         with _logs_lock:
             _logs.add(self)
@@ -106,8 +110,9 @@ class Log:
         if self._closed:
             return
         self._closed = True
-        if self._reader is not None:
-            self._reader.close()
+        for reader in (self._reader, *self._left):
+            if reader is not None:
+                reader.close()
         if self._writer is not None:
             writer.release(self._writer)
 
@@ -384,6 +389,9 @@ class Log:
         if self._writer is not None:
             self._writer.pipeline.flush(timeout_s=5.0)
         with _logs_lock:
+            if self._reader is not None and self._reader.has_moved():
+                self._left.append(self._reader)  # somebody may be in the middle of reading it
+                self._reader = None
             if self._reader is None:
                 self._reader = Reader(self.path, self.key)
             return self._reader
@@ -479,6 +487,37 @@ class Log:
             msgspec.structs.replace(info, status=_branch_status(reader, row, owned=_is_owned(reader, row)))
             for info, row in found
         ]
+
+    def verify(self, *, deep: bool = False, head: str | None = None, run: str | None = None) -> VerifyReport:
+        """Return whether the log, or one run of it, holds together; what is damaged is a finding, not an error.
+
+        Without a key it finds accidental damage; with ``EVENTLOG_KEY``, set when the log was made and now, tampering
+        too. A cut tail shows only against a ``head`` that was kept elsewhere (``report.head``). ``deep`` also folds
+        every stored state again.
+
+        Raises:
+            ChainKeyError: ``EVENTLOG_KEY`` is another key than the one the log was made with.
+            NotFoundError: there is no such run.
+            HeadFormatError: ``head`` is none.
+        """
+        from eventlog.verifying.verify import Wish, verify_log  # noqa: PLC0415 - reading needs none of it
+
+        _ = self.reader  # what was captured so far is there
+        return verify_log(self.path, Wish(deep=deep, head=head, run=run), key=self.key)
+
+    def backup(self, path: str | os.PathLike[str]) -> Backup:
+        """Return a copy of the log as it stands now, verified, made while everybody goes on writing.
+
+        The new file is private (0600) and complete or not there; one that exists is never overwritten.
+
+        Raises:
+            LogUnwritableError: there is something of that name, or no space; nothing was left.
+            LogDamagedError: the log does not hold together; no copy was kept.
+        """
+        from eventlog.backup import make_backup  # noqa: PLC0415 - reading needs none of it
+
+        _ = self.reader  # what was captured so far is there
+        return make_backup(self.path, Path(path), key=self.key)
 
     def executions(self, run: str, *, branch: str = MAIN_BRANCH) -> list[ExecutionInfo]:
         """Return the kickoffs of a branch in the order they started.

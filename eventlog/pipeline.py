@@ -32,8 +32,11 @@ import msgspec
 
 from eventlog import interrupts, storage
 from eventlog.append import Appender
-from eventlog.errors import AppendError, EventLogError, LogClosedError, LogOpenError
+from eventlog.chain import Chain
+from eventlog.errors import AppendError, EventLogError, LogClosedError, LogMovedError, LogOpenError
 from eventlog.logger import Logger
+from eventlog.moved import Follower, left_behind, moved_error, without_wal
+from eventlog.place import Connection
 from eventlog.record import NewEvent
 
 Durability = Literal["commit", "fsync", "batch"]
@@ -41,6 +44,8 @@ QUEUE_BYTES_MAX = 64 * 1024 * 1024
 GROUP_EVENTS_MAX = 512
 """Events per transaction: longer ones would make other processes wait."""
 DEGRADED_WAIT_S = 0.05
+LOOK_S = 0.02
+"""How often to look whether the path still leads to the file: that takes 7 µs, a tenth of an append."""
 RETRY_S = 0.1
 RETRY_BUSY_MS = 200
 """How long a retry waits for the lock; ``run_exclusively`` waits for the retry."""
@@ -65,16 +70,26 @@ class Item(msgspec.Struct, gc=False):
 class Pipeline:
     """The queue of one log and the one connection that appends to it."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], durability: Durability, batch_ms: float) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        durability: Durability,
+        batch_ms: float,
+        chain: Chain = Chain(),  # noqa: B008 - immutable
+    ) -> None:
         """``connect`` opens the writing connection, here and again in a forked child."""
         self._connect, self.durability, self._batch_s = connect, durability, batch_ms / 1000
+        self._chain = chain
         self.committed = self.dropped = 0
         self.last_error: str | None = None
         self.on_lost: Callable[[], object] = lambda: None
         """Called when captured events could not be stored: contents they brought are missing."""
         self.on_collected: Callable[[], int] = lambda: 0
         """Called when contents were collected (see ``Appender``)."""
+        self.on_replaced: Callable[[], None] = lambda: None
+        """Called when the log goes on in a file that lacks events of the former one."""
         self.closed = False
+        self._follower = Follower()
         self._reset()
         self._appender: Appender | None = self._new_appender()
         _open.append(self)
@@ -83,6 +98,9 @@ class Pipeline:
         """Fresh locks and an empty queue; also what a forked child gets."""
         self._queue: deque[Item] = deque()
         self._queued = 0
+        self._unconfirmed: list[Item] = []
+        """Written since the path was looked at."""
+        self._looked = 0.0
         self.degraded: str | None = None
         self._gaps: dict[tuple[str, str], int] = {}
         self._lock = threading.RLock()
@@ -119,7 +137,9 @@ class Pipeline:
 
         Raises:
             SequenceConflictError: see ``Appender.write``.
-            AppendError: they could not be written; nothing of them is in the log.
+            AppendError: they could not be written; nothing of them is in the log. (A disk that failed, or a file that
+                was moved away in that moment, may show them all the same: with an id of its own an event can be
+                appended again, and is there once.)
             LogClosedError: the log was closed.
         """
         if self.closed:
@@ -130,6 +150,9 @@ class Pipeline:
         if self._is_mine():
             return [0] * len(events)
         self._write_queue()
+        if not item.done and self._rouse():  # have it tried once more: the trouble may be over
+            self._wait_a_little(self._patience_s())
+            self._write_queue()
         if not item.done:
             self._withdraw(item)
         if item.error is not None:
@@ -137,11 +160,12 @@ class Pipeline:
         return item.seqs
 
     def flush(self, timeout_s: float | None = None) -> bool:
-        """Wait until everything queued so far is committed; false if that did not happen in time."""
+        """Wait until everything queued so far is committed, where the path leads; false if not in time."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._queue and not self.closed and not self._is_mine():
+        while (self._queue or self._unconfirmed) and not self.closed and not self._is_mine():
             if not self.degraded:
                 self._write_queue()
+                self._confirm()
             elif deadline is None or time.monotonic() > deadline:
                 break
             else:
@@ -161,6 +185,8 @@ class Pipeline:
             with self._lock:
                 if self.closed:
                     raise LogClosedError
+                if not self._confirm():
+                    raise AppendError(self.degraded or "")
                 self._writer = threading.get_ident()
                 try:
                     return job(self._connected())
@@ -204,9 +230,9 @@ class Pipeline:
             self._appender = self._new_appender()
         return self._appender
 
-    def _new_appender(self) -> Appender:
+    def _new_appender(self, db: Connection | None = None) -> Appender:
         """Return an appender with a connection of its own."""
-        appender = Appender(self._connect())
+        appender = Appender(db or self._connect(), self._chain)
         appender.on_collected = lambda: self.on_collected()  # noqa: PLW0108 - it is set later
         return appender
 
@@ -216,7 +242,7 @@ class Pipeline:
             return  # the interrupted frame goes on with the queue
         if self._queue:
             attempts = iter((GROUP_EVENTS_MAX,))  # after an interrupt one by one: long transactions might never end
-            interrupts.complete(lambda: self._write_groups(next(attempts, 1)), self._fail)
+            interrupts.complete(lambda: self._write_groups(next(attempts, 1)), self.fail)
         interrupts.settle()
 
     def _write_groups(self, events_max: int) -> None:
@@ -255,6 +281,9 @@ class Pipeline:
         """Commit the items, then take them off the queue; an item at fault fails alone."""
         try:
             seqs = self._connected().write([e for item in items for e in item.events], items[0].expected_seq)
+            self._unconfirmed.extend(items)
+            if time.monotonic() - self._looked >= LOOK_S:
+                self._look()
         except Exception as error:
             if _is_the_files_fault(error) or interrupts.raised_by_handler(error):
                 raise
@@ -289,7 +318,7 @@ class Pipeline:
         self.last_error = cause or self.last_error
         self.on_lost()
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """The file cannot be written now: keep the events, try again off the emitter's path."""
         self.last_error = self.degraded = f"{type(error).__name__}: {error}"
         log.warning("append_degraded", cause=self.last_error, queued=len(self._queue))
@@ -301,7 +330,10 @@ class Pipeline:
             if self.closed:
                 return
             try:
+                self._follow_file()
                 with storage.impatient(self._connected().db, RETRY_BUSY_MS):
+                    if not self._queue:
+                        self._probe()
                     while self._queue and not self.closed:
                         self._write_group()
                     self._record_gaps()
@@ -313,6 +345,65 @@ class Pipeline:
             self._write_queue()  # what came in while we were still degraded
             with self._recovered:
                 self._recovered.notify_all()
+
+    def _look(self) -> None:
+        """Return if what was written stands where the path leads.
+
+        Raises:
+            LogMovedError: it does not; when the file is found again, it is written once more.
+        """
+        if self._appender is not None:
+            if (moved := moved_error(self._appender.db)) is not None:
+                raise moved
+            self.last_error = without_wal(self._appender.db) or self.last_error
+        self._looked = time.monotonic()
+        self._unconfirmed.clear()
+
+    def _confirm(self) -> bool:
+        """Look, and go on in another file if the path leads to another by now; false if it leads to none."""
+        with self._lock:
+            try:
+                self._look()
+            except LogMovedError as moved:
+                self.fail(moved)
+                self._recover()
+                return not self.degraded
+            return True
+
+    def _follow_file(self) -> None:
+        """Go on in the file that the path leads to now; what only the former one holds is a gap."""
+        former = self._appender
+        if former is None or moved_error(former.db) is None:
+            return
+        fresh = self._new_appender(self._follower.follow(former.db, self._connect))
+        try:
+            self._write_again()
+            fresh.go_on_from(former)
+            waiting = [event for item in list(self._queue) for event in item.events]
+            lost = left_behind(former.db, fresh.db, waiting)
+        except BaseException:
+            fresh.db.close()
+            raise
+        self._appender = fresh
+        former.db.close()
+        for key, count in lost.items():
+            self._gaps[key] = self._gaps.get(key, 0) + count
+        if lost:
+            self.on_replaced()
+        log.warning("log_found_again", path=fresh.db.path, left_behind=sum(lost.values()))
+
+    def _write_again(self) -> None:
+        """Queue what nobody has seen where the path leads; where it is, it will not be stored twice."""
+        again = [Item(item.events, item.size) for item in self._unconfirmed if item.done]
+        self._queue.extendleft(reversed(again))
+        self._queued += sum(item.size for item in again)
+        self.committed -= sum(len(item.events) for item in again)
+        self._unconfirmed.clear()
+
+    def _probe(self) -> None:
+        """Return if the lock of the file can be had."""
+        with storage.transaction(self._connected().db):
+            pass
 
     def _record_gaps(self) -> None:
         """Append ``eventlog.capture_gap`` to every run that lost events."""
@@ -342,6 +433,11 @@ class Pipeline:
         self._lose(len(item.events), self.degraded or "the log is closed")
         return False
 
+    def _patience_s(self) -> float:
+        """Return how long an append may wait for the next attempt, or for its log to be put back."""
+        is_moved = self._appender is not None and moved_error(self._appender.db) is not None
+        return storage.BUSY_S if is_moved else RETRY_S + RETRY_BUSY_MS / 1000
+
     def _withdraw(self, item: Item) -> None:
         """Take back an item nobody could write, so that its caller may say so."""
         with self._lock:
@@ -350,11 +446,11 @@ class Pipeline:
                 self._queued -= item.size
                 item.error = AppendError(self.degraded or "the log is closed")
 
-    def _wait_a_little(self) -> None:
+    def _wait_a_little(self, longest_s: float | None = None) -> None:
         """Give a degraded pipeline a moment; never longer."""
         with self._recovered:
             if self.degraded:
-                self._recovered.wait(DEGRADED_WAIT_S)
+                self._recovered.wait(DEGRADED_WAIT_S if longest_s is None else longest_s)
 
     # -- the thread ---------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from eventlog.append import shown_id
 from eventlog.bases import SELECT_BASE, Base, as_base, unsealed_base
 from eventlog.contents import Cache
 from eventlog.pieces import join_pieces
+from eventlog.place import has_moved
 from eventlog.record import BranchInfo, Event, ExecutionInfo, StoredEvent
 from eventlog.seal import CONTENT, EVENT, EXECUTION, NAME, PATH, CipherKey, cipher_key
 from eventlog.storage import open_reader, translated
@@ -101,6 +102,10 @@ class Reader:
         self._branches: dict[int, tuple[str | None, str]] = {}
         self._texts: Cache[str, Any] = Cache(TEXT_CHARS_MAX)
         self._chains: Cache[str, list[Any]] = Cache(MESSAGES_MAX)
+
+    def has_moved(self) -> bool:
+        """Whether the path leads to another file by now: then another reader must be opened."""
+        return has_moved(self._db)
 
     def close(self) -> None:
         """Close the connection."""

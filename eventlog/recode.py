@@ -18,6 +18,10 @@ class Recoder(Encoder):
         """Return a pass that knows tags."""
         return _TaggedEncoding(self, clean=clean)
 
+    def path(self, path: str) -> str:
+        """Return a logical path whose labels hold no secrets."""
+        return "/".join(map(self.text, path.split("/")))
+
     def encode_again(self, event_type: str, payload: Mapping[str, Any]) -> Encoded:
         """Return the payload of an exported event."""
         apart = _APART.get(event_type, {})

@@ -65,9 +65,11 @@ class Run:
     def __enter__(self) -> Self:
         """Capture what happens inside, in this context, its tasks and threads that inherit it.
 
+        A file that cannot be written at the moment is no error here: see ``log.status()``.
+
         Raises:
             BranchNotFoundError: the run has no such branch.
-            AppendError: the file cannot be written.
+            LogOpenError: the file cannot be read.
         """
         writer = self.log.writer
         home = writer.enter_run(self.name, self.branch)

@@ -8,13 +8,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
 from eventlog import errors
+from eventlog.chain import Chain
+from eventlog.chain_key import chain_of_environment, require_key, store_check, stored_check
 from eventlog.logger import Logger
+from eventlog.place import Connection, alone_in, connect, file_id, part_neighbours
 from eventlog.schema import (
     APPLICATION_ID,
     FORMAT,
@@ -26,7 +29,7 @@ from eventlog.schema import (
     stand_ins,
     stored_objects,
 )
-from eventlog.seal import PLAIN, CipherKey, Seal, cipher_key, new_lock, open_seal
+from eventlog.seal import CipherKey, Seal, cipher_key, new_lock, open_seal
 
 BUSY_S = 5.0
 """How long a statement waits for another process's lock."""
@@ -34,12 +37,6 @@ PAGE_BYTES = 8192
 """Bigger pages make batches faster, smaller ones single commits; measured in ``benchmarks``."""
 SQLITE_MIN = (3, 38)
 """STRICT tables (3.37) and JSON built in (3.38)."""
-
-
-class Connection(sqlite3.Connection):
-    """A connection to a log, with what seals and opens the values in it."""
-
-    seal: Seal = PLAIN
 
 
 opening = threading.RLock()
@@ -67,37 +64,45 @@ def open_writer(
     like: Seal | None = None,
     *,
     archive: bool = False,
+    chain: Chain | None = None,
 ) -> Connection:
     """Return a connection that may append; makes the file, or brings an older format up to date.
 
     ``key``: what the log is encrypted with; ``None`` means that of the environment. A new file is encrypted if there
     is one, or as the log whose seal is ``like``: rows may then be copied from that one as they are. ``archive``: it
-    may be what compaction moved events to, which nobody else writes.
+    may be what compaction moved events to, which nobody else writes. ``chain``: with the key of the log's digests;
+    ``None`` means that of the environment.
 
     Raises:
+        ChainKeyError: ``chain`` is not the one the log was made with; the file was not changed.
         LogOpenError: one of its kinds; the file was not changed then.
     """
     _check_sqlite(path)
     key = cipher_key(None, str(path)) if key is None else key
+    chain = chain_of_environment(str(path)) if chain is None else chain
     with opening, translated(path):
         _close_inherited()
         is_new = _create_private(path)
-        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, factory=Connection)
+        db = connect(path, path, timeout=BUSY_S)
         try:
             version = _identify(db, path)
             if version == 0:
                 _shape(db)
             else:  # before the first setting that may write
                 _require_our_objects(db, path, version, strict=True)
+                require_key(db, chain)
                 _unlock(db, path, key)
             _prepare_writer(db, synchronous)
             _bring_up_to_date(db, path, new_lock(key) if like is None else like.lock)
             _unlock(db, path, key)
             if not archive:
                 _refuse_archive(db, path)
+            _give_key(db, chain)
+            db.wal = file_id(f"{os.path.realpath(path)}-wal")
         except BaseException as error:
             db.close()
-            if is_new and not isinstance(error, errors.CipherKeyError):  # then another process made it meanwhile
+            is_others = isinstance(error, (errors.ChainKeyError, errors.CipherKeyError))  # who made it meanwhile
+            if is_new and not is_others:
                 _remove(path)
             raise
     return db
@@ -155,6 +160,27 @@ def _unlock(db: Connection, path: Path, key: CipherKey) -> None:
     db.seal = open_seal(read_lock(db, stored_objects(db)), key, str(path))
 
 
+def open_unchecked(path: Path, *, tolerant: bool = False) -> Connection:
+    """Return a connection that cannot write to whatever the file is, for those who look for damage.
+
+    ``tolerant`` makes SQLite go on where a file ends early. Nothing is translated: its errors are what is looked for.
+    """
+    _check_sqlite(path)
+    with opening:
+        _close_inherited()
+        try:
+            db = _connect_read_only(path)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+            db = connect(uri, path, uri=True)
+        _guard_schema(db)
+        if tolerant:
+            db.execute("PRAGMA writable_schema = ON")
+    return db
+
+
 def _close_inherited() -> None:
     """Make SQLite forget the locks of the process we were forked from; nothing is under way on these connections."""
     while inherited:
@@ -205,7 +231,7 @@ def translated(path: Path) -> Generator[None]:
             raise errors.NotAnEventLogError(str(path), "not an SQLite database") from e
         if "malformed" in text or "corrupt" in text:
             raise errors.LogDamagedError(str(path), text) from e
-        if any(word in text for word in ("readonly", "read-only", "full", "disk I/O")):
+        if any(word in text for word in ("readonly", "read-only", "full", "disk I/O", "unable to open")):
             raise errors.LogUnwritableError(str(path), text) from e
         raise errors.LogOpenError(str(path), text) from e
     except OSError as e:
@@ -228,7 +254,10 @@ def _create_private(path: Path) -> bool:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        with alone_in(path.parent) if not path.exists() else nullcontext():
+            if not path.exists():
+                part_neighbours(path)
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
@@ -250,15 +279,12 @@ def _connect_read_only(path: Path) -> Connection:
     """Open without the right to write; a closed log in a read-only folder has no WAL and needs none."""
     uri = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
-        db = sqlite3.connect(
-            uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False, factory=Connection
-        )
+        db = connect(uri, path, uri=True, timeout=BUSY_S)
         db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
     except sqlite3.OperationalError:
         if os.path.exists(f"{path}-wal"):  # noqa: PTH110 - the name is a string
             raise
-        uri += "&immutable=1"
-        db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, factory=Connection)
+        db = connect(uri + "&immutable=1", path, uri=True)
     return db
 
 
@@ -320,6 +346,16 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path, lock: str) -> None:
             if _identify(db, path) < FORMAT:  # another process may have been quicker
                 migrate(db, lock)
     _require_our_objects(db, path, FORMAT, strict=True)
+
+
+def _give_key(db: sqlite3.Connection, chain: Chain) -> None:
+    """Note the key of a chain that has not begun yet."""
+    if not chain.is_keyed or stored_check(db) is not None:
+        return require_key(db, chain)
+    with transaction(db):
+        require_key(db, chain)  # another process may have been quicker
+        store_check(db, chain)
+    return None
 
 
 def _refuse_archive(db: sqlite3.Connection, path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from contextlib import closing, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,18 +18,19 @@ from uuid import uuid4
 import msgspec
 
 from eventlog import pipeline
+from eventlog.chain_key import chain_of_environment
 from eventlog.codec import Encoder
 from eventlog.compaction.auto import Compactor, is_unfinished
 from eventlog.contents import ContentIndex
-from eventlog.errors import CipherKeyError, EventLogError
+from eventlog.errors import AppendError, BranchNotFoundError, CipherKeyError, EventLogError, RunNotFoundError
 from eventlog.lease import Lease, Renewal
 from eventlog.logger import Logger
-from eventlog.pipeline import Durability, Pipeline
+from eventlog.pipeline import DEGRADED_WAIT_S, Durability, Pipeline
 from eventlog.read import Reader
 from eventlog.record import MAIN_BRANCH, NewEvent
 from eventlog.redact import Redaction
 from eventlog.replay.snapshots import SNAPSHOT_ON, Snapshotter
-from eventlog.seal import CipherKey, Seal
+from eventlog.seal import CipherKey, Seal, cipher_key
 from eventlog.storage import Synchronous, impatient, open_writer, opening
 
 if TYPE_CHECKING:
@@ -61,8 +64,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """After so many events of this process since the last time."""
     compact_bytes: int = 64 * 1024 * 1024
     """Or after so many bytes of payloads and large values."""
-    key: CipherKey = CipherKey()
-    """What the log is encrypted with; an empty one for a plain log."""
+    key: CipherKey | None = None
+    """What the log is encrypted with; an empty one for a plain log, ``None`` for what the environment says."""
     like: Seal | None = None
     """A new file is sealed as the log this is the seal of."""
 
@@ -113,14 +116,17 @@ class Writer:
         """
         self.path, self.options = path, options
         synchronous: Synchronous = "FULL" if options.durability == "fsync" else "NORMAL"
-        self.key = key = options.key
+        self.key = key = _key_of(path, options)
+        chain = chain_of_environment(str(path))
         self.pipeline = Pipeline(
-            lambda: open_writer(path, synchronous, key, options.like), options.durability, options.batch_ms
-        )
+            lambda: open_writer(path, synchronous, key, options.like, chain=chain),
+            options.durability, options.batch_ms, chain,
+        )  # fmt: skip
         self.encoder = self._encoder()
         self.pipeline.on_lost = self.encoder.index.clear
         self.snapshots = Snapshotter(lambda: Reader(path, key), self._store_snapshot, options.snapshot_on)
         self.pipeline.on_collected = self._rows_changed
+        self.pipeline.on_replaced = self._forget_definitions
         self.compactor = Compactor(
             self.pipeline, self.snapshots.reader, options.max_checkpoints, options.compact_events, options.compact_bytes
         )
@@ -164,23 +170,50 @@ class Writer:
 
         Raises:
             BranchNotFoundError: the run has no such branch.
-            AppendError: the file cannot be written.
+            LogOpenError: the file cannot be read.
         """
-        from eventlog.capture.homes import Home  # noqa: PLC0415 - imports CrewAI
-
         with self._lock:
             home, uses = self._homes.get((run, branch), (None, 0))
             if home is None:
-                self.pipeline.run_exclusively(lambda appender: appender.open_run(run, branch))
-                with opening:  # nobody forks while this connection is in use
-                    reader = Reader(self.path, self.key)
-                    row = reader.branch_id(run, branch)
-                    counters, roots = reader.root_labels(row), reader.executions(row)
-                    reader.close()
-                home = Home(run, branch, "named", counters)
-                home.unfinished = any(e.parent is None and e.status != "completed" for e in roots)
+                self._open_run(run, branch)
+                home = self._make_home(run, branch)
             self._homes[run, branch] = (home, uses + 1)
             self.recorder.start()
+            return home
+
+    def _open_run(self, run: str, branch: str) -> None:
+        """Say that this process has the branch open; while the file cannot be written, the first events make a run."""
+        try:
+            self._run_when_sound(lambda appender: appender.open_run(run, branch))
+        except AppendError as error:
+            if not isinstance(error.__cause__, sqlite3.Error):
+                raise
+            self.pipeline.fail(error.__cause__)  # from now on nobody waits
+            log.warning("run_not_opened", run=run, branch=branch, error=str(error))
+
+    def _run_when_sound(self, job: Callable[[Appender], None]) -> None:
+        """Run a job on the connection; while that is in trouble, without patience."""
+
+        def run(appender: Appender) -> None:
+            with impatient(appender.db, SIDE_BUSY_MS) if degraded else nullcontext():
+                job(appender)
+
+        degraded = self.pipeline.degraded is not None
+        self.pipeline.run_exclusively(run)
+
+    def _make_home(self, run: str, branch: str) -> Home:
+        """Return the place of a run's events, which goes on from what is there."""
+        from eventlog.capture.homes import Home  # noqa: PLC0415 - imports CrewAI
+
+        with opening, closing(Reader(self.path, self.key)) as reader:  # nobody forks while this connection is in use
+            try:
+                row = reader.branch_id(run, branch)
+            except RunNotFoundError:
+                if branch != MAIN_BRANCH:
+                    raise BranchNotFoundError(f"{run}/{branch}") from None
+                return Home(run, branch, "named", {})
+            home = Home(run, branch, "named", reader.root_labels(row))
+            home.unfinished = any(e.parent is None and e.status != "completed" for e in reader.executions(row))
             return home
 
     def leave_run(self, home: Home) -> None:
@@ -194,9 +227,9 @@ class Writer:
             del self._homes[key]
             if not self._homes:
                 self.recorder.pause_if_idle()
-        self.pipeline.flush(timeout_s=5.0)
+        self.pipeline.flush(timeout_s=DEGRADED_WAIT_S if self.pipeline.degraded else 5.0)
         try:
-            self.pipeline.run_exclusively(lambda appender: appender.release_run(home.run, home.branch))
+            self._run_when_sound(lambda appender: appender.release_run(home.run, home.branch))
         except EventLogError as error:  # the process will end, and then the branch has no owner either
             log.warning("run_not_released", run=home.run, error=str(error))
 
@@ -260,6 +293,12 @@ class Writer:
             log.debug("lease_not_renewed", error=repr(error))
             return False
         return True
+
+    def _forget_definitions(self) -> None:
+        """Record anew what runs: the file that has it is not the log any more."""
+        for home, _ in list(self._homes.values()):
+            home.definitions.clear()
+            home.agents.clear()
 
     def appended(self, event: NewEvent) -> None:
         """Tell the snapshots about an event; one that a signal handler appends meanwhile, after it."""
@@ -367,6 +406,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+def _key_of(path: Path, options: Options) -> CipherKey:
+    """Return what a file is to be opened with."""
+    return cipher_key(None, str(path)) if options.key is None else options.key
+
+
 def acquire(path: Path, options: Options) -> Writer:
     """Return the writer of a file, made if this process has none; give it back with ``release``.
 
@@ -378,7 +422,7 @@ def acquire(path: Path, options: Options) -> Writer:
         writer = _writers.get(key)
         if writer is None:
             writer = _writers[key] = Writer(path, options)
-        elif writer.key != options.key:
+        elif writer.key != _key_of(path, options):
             raise CipherKeyError(str(path), "this process has it open with another key, or with none")
         elif writer.options.durability != options.durability:
             log.warning("durability_kept", path=key, open_with=writer.options.durability, asked=options.durability)

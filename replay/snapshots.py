@@ -267,6 +267,10 @@ class Snapshotter:
     def reader(self) -> Reader:
         """Return the reader of the work in the background."""
         with self._opening:
+            if self._reader is not None and self._reader.has_moved():
+                self._reader.close()
+                self._reader = None
+                self._followers.clear()
             if self._reader is None:
                 self._reader = self._open_reader()
             return self._reader

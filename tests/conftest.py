@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -27,6 +28,10 @@ OFFLINE = {
 
 os.environ.update(OFFLINE)
 atexit.register(shutil.rmtree, OFFLINE["CREWAI_STORAGE_DIR"], ignore_errors=True)
+
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:  # started in the background, or by nohup: children would inherit it
+        signal.signal(number, usual)
 
 settings.register_profile("dev", deadline=None)
 settings.register_profile(

@@ -22,6 +22,10 @@ from eventlog.storage import ARCHIVE_OF, open_writer, transaction, translated
 PAGE_ROWS = 500
 
 _OWN_META = ("last_seq", "compacting", "collections", "unswept", ARCHIVE_OF)
+_IS_BLANK = (
+    "SELECT NOT EXISTS (SELECT 1 FROM runs WHERE id > 0) AND NOT EXISTS (SELECT 1 FROM events)"
+    " AND NOT EXISTS (SELECT 1 FROM meta WHERE key = ?)"
+)
 _RUN = "SELECT r.* FROM runs AS r JOIN branches AS b ON b.run = r.id WHERE b.id = ?"
 _BRANCH = "SELECT id, run, name, parent, fork_seq, created_ns FROM branches WHERE id = ?"
 _PUT_RUN = "INSERT OR IGNORE INTO runs (id, name, created_ns, attribution, epoch) VALUES (?,?,?,?,?)"
@@ -54,14 +58,13 @@ class Archive:
             LogOpenError: it cannot be written, or is no archive of this log; it is unchanged then.
         """
         self.path, self._source = path, source
-        is_new = not path.exists()
         self._db = open_writer(path, "FULL", source.key, source.seal, archive=True)
         self._to = Appender(self._db)
         self._marking = Marking(source.seal)
         self._names: dict[int, int] = {}
         self._paths: dict[int, int] = {0: 0}
         try:
-            self._claim(is_new=is_new)
+            self._claim()
         except BaseException:
             self._db.close()
             raise
@@ -86,16 +89,16 @@ class Archive:
             for owner, low, high in self._source.lineage(plan.row, plan.cut):
                 self._take_events(owner, low, high)
 
-    def _claim(self, *, is_new: bool) -> None:
-        """Make a new file an archive of the source; refuse another one."""
+    def _claim(self) -> None:
+        """Make a new file an archive of the source, or one that was killed before it was; refuse another one."""
         facts = dict(self._source.query("SELECT key, value FROM meta"))
-        if is_new:
-            with transaction(self._db):
+        with transaction(self._db):
+            if self._db.execute(_IS_BLANK, (ARCHIVE_OF,)).fetchone()[0]:
                 self._db.execute("INSERT INTO meta VALUES (?, ?)", (ARCHIVE_OF, facts["salt"]))
                 for key, value in facts.items():
                     if key not in _OWN_META:
                         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-            return
+                return
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (ARCHIVE_OF,)).fetchone()
         if row is None or row[0] != facts["salt"]:
             raise LogUnwritableError(str(self.path), "it is not an archive of this log: give another file")

@@ -84,6 +84,8 @@ class _Collecting:
     def _delete(self, db: sqlite3.Connection, table: str, rows: int) -> int:
         """Delete some rows of one table."""
         waiting = self._garbage[table]
+        if table != "contents":  # SQLite gives the greatest number away again, and readers remember whose it was
+            waiting.discard(db.execute(f"SELECT max(id) FROM {table}").fetchone()[0])
         chosen = [(waiting.pop(),) for _ in range(min(rows, len(waiting)))]
         if table == "contents":  # recorded again, it is what its hash says
             db.executemany(_DELETE_TOMBSTONE, chosen)

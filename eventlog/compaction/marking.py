@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from eventlog.checkpoints import LANDMARKS
+from eventlog.errors import EventFormatError
 from eventlog.seal import BASE, CONTENT, EVENT, SNAPSHOT, Seal
 
 Query = Callable[[str, Sequence[Any]], list[Any]]
@@ -62,12 +63,19 @@ class Marking:
         """Yield the states of new snapshots, and of the bases that were made since."""
         unseal = self._seal.unseal_text
         while rows := query(_SNAPSHOTS, (self._snapshot, PAGE_ROWS)):
-            yield [unseal(state, SNAPSHOT, projection, seq) for _, state, projection, seq in rows]
+            yield [self._snapshot_text(*row[1:]) for row in rows]
             self._snapshot = rows[-1][0]
         rows = query(_BASES, (self._base_ns,))
         self._base_ns = max([self._base_ns, *(row[0] for row in rows)])
         for _, seq, state, projections in rows:
             yield [unseal(state, BASE, "state", seq), unseal(projections, BASE, "projections", seq)]
+
+    def _snapshot_text(self, state: str, projection: str, seq: int) -> str:
+        """Return a stored state; nothing for one that does not open: nobody will use it."""
+        try:
+            return self._seal.unseal_text(state, SNAPSHOT, projection, seq)
+        except EventFormatError:
+            return ""
 
     def _take_names(self, query: Query, rows: Iterable[Any]) -> None:
         """Take down the interned names and paths of events."""

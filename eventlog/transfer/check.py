@@ -8,26 +8,11 @@ from typing import Any
 
 import msgspec
 
-from eventlog.errors import EventLogError, NotFoundError
 from eventlog.log import Log
 from eventlog.read import Reader
 from eventlog.replay.folding import nests_too_deep
-from eventlog.transfer.lines import DEPTH_MAX, FORMAT, VERSION, EventLine, Header, ImportFileError
-
-
-class RunConflictError(EventLogError):
-    """The log has a run of that name with other events."""
-
-    hint = "nothing was imported; give it another name: eventlog import FILE --as NAME"
-
-    def __init__(self, run: str) -> None:
-        """Keep the run."""
-        super().__init__(run)
-        self.run = run
-
-    def __str__(self) -> str:
-        """Say which run."""
-        return f"this log has another run {self.run!r}, with other events"
+from eventlog.transfer.check_bases import BasesCheck, RunConflictError, header_problem, is_here, own_ids
+from eventlog.transfer.lines import DEPTH_MAX, FORMAT, VERSION, VERSION_OF_BASES, EventLine, Header, ImportFileError
 
 
 def check_file(log: Log | None, path: Path, *, rename: str | None = None) -> Header:
@@ -40,13 +25,18 @@ def check_file(log: Log | None, path: Path, *, rename: str | None = None) -> Hea
         lines = decoded_lines(path, file)
         _, first = next(lines)
         header: Header = first
+        wrong = header_problem(header)
+        if wrong:
+            raise ImportFileError(str(path), 1, wrong)
         if rename is not None and len(header.runs) != 1:
             raise ImportFileError(str(path), 1, f"--as needs a file with one run, this one has {len(header.runs)}")
-        check = _Check(log, header, rename)
+        check, number = _Check(log, header, rename), 1
         for number, line in lines:
             problem = check.problem(line)
             if problem:
                 raise ImportFileError(str(path), number, problem)
+        if problem := check.end_problem():
+            raise ImportFileError(str(path), number, problem)
     return header
 
 
@@ -57,9 +47,14 @@ class _Check:
         """``header`` names the runs and branches that may come."""
         self._log, self._rename = log, rename
         self._branches = {(run.run, b.branch): b for run in header.runs for b in run.branches}
+        self._bases = {run.run: BasesCheck(run) for run in header.runs}
+        self._no_bases = BasesCheck(None)
         self._seen: set[int] = set()
         self._runs: list[str | None] = []
         self._present: Present | None = None
+        if log is not None:
+            for (run, _), branch in self._branches.items():
+                is_here(log.reader.query, rename or run, branch)
 
     def problem(self, line: EventLine) -> str:
         """Return what is wrong with a line; nothing when it is right.
@@ -81,10 +76,15 @@ class _Check:
         fork = self._branches[line.run, line.branch].fork_event_id if line.run is not None else None
         if fork is not None and hash((line.run, fork)) not in self._seen:
             return f"branch {line.branch!r} begins before the event it was forked at"
+        wrong = self._bases.get(line.run or "", self._no_bases).problem(line)
         self._seen.add(mark)
-        if self._present is not None:
+        if not wrong and self._present is not None:
             self._present.has(line)
-        return ""
+        return wrong
+
+    def end_problem(self) -> str:
+        """Return what is missing at the end of the file."""
+        return next((wrong for check in self._bases.values() if (wrong := check.end_problem())), "")
 
 
 class Present:
@@ -103,19 +103,11 @@ class Present:
         """
         if self._run is None:
             return False
-        found = next(self._ids.setdefault(line.branch, self._branch_ids(line.branch)), None)
+        ids = self._ids.setdefault(line.branch, own_ids(self._reader.query, self._run, line.branch))
+        found = next(ids, None)
         if found is not None and found != line.event_id:
             raise RunConflictError(self._run)
         return found is not None
-
-    def _branch_ids(self, branch: str) -> Iterator[str]:
-        """Yield the ids of a branch's own events."""
-        try:
-            info = next(b for b in self._reader.branches(self._run or "") if b.branch == branch)
-        except (NotFoundError, StopIteration):
-            return
-        row = self._reader.branch_id(info.run, branch)
-        yield from (event.event_id for event in self._reader.stored(row, after=info.fork_seq or 0))
 
 
 def decoded_lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
@@ -133,8 +125,9 @@ def decoded_lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[int, Any]
             line = kinds[number > 1].decode(text)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ImportFileError(str(path), number, str(error)) from error
-        if number == 1 and (line.format, line.version) != (FORMAT, VERSION):
-            raise ImportFileError(str(path), 1, f"{line.format} version {line.version}, not {FORMAT} version {VERSION}")
+        if number == 1 and (line.format != FORMAT or line.version not in (VERSION, VERSION_OF_BASES)):
+            known = f"{FORMAT} version {VERSION} or {VERSION_OF_BASES}"
+            raise ImportFileError(str(path), 1, f"{line.format} version {line.version}, not {known}")
         yield number, line
     if number == 0:
         raise ImportFileError(str(path), 1, "the file is empty")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import msgspec
 
+from eventlog.errors import CompactedError
 from eventlog.log import Log
-from eventlog.read import SEQ_MAX, Reader, Segment
+from eventlog.read import SEQ_MAX, Reader
 from eventlog.record import MAIN_BRANCH, BranchInfo, Event, ExecutionInfo, StoredEvent
 from eventlog.transfer.lines import (
     FORMAT,
     VERSION,
+    VERSION_OF_BASES,
     BranchLine,
     EventLine,
     ExecutionLine,
@@ -21,6 +22,7 @@ from eventlog.transfer.lines import (
     RunLine,
     opens_execution,
 )
+from eventlog.transfer.parts import Part, base_line, events_of, part_of, refuse_moved
 
 BATCH_EVENTS = 50
 _INHERITED = "SELECT path FROM executions WHERE branch = ? AND started_seq <= ?"
@@ -35,45 +37,52 @@ def export_lines(
 
     Raises:
         NotFoundError: no such run, branch or cursor; before the first line.
+        CompactedError: the cursor lies before the base; before the first line.
+        BaseMovedError: a compaction moved a base meanwhile; what was yielded is not complete, begin again.
     """
     reader = log.reader
     names = [info.run for info in log.runs()] if runs is None else list(runs)
-    parts = {run: _segments(log, run, branch, to) for run in names}
-    header = Header(FORMAT, VERSION, [_run_line(log, run, segments) for run, segments in parts.items()])
+    parts = {run: _chosen(log, run, branch, to) for run in names}
+    is_based = any(part.bases for part in parts.values())
+    header = Header(FORMAT, VERSION_OF_BASES if is_based else VERSION, [_run_line(log, *p) for p in parts.items()])
     encode = msgspec.json.Encoder().encode
     yield encode(header) + b"\n"
     if runs is None:
-        parts[""] = [(0, 0, SEQ_MAX)]
-    for segments in parts.values():
-        for line in _event_lines(reader, segments):
+        parts[""] = Part([(0, 0, SEQ_MAX)])
+    for part in parts.values():
+        for line in _event_lines(reader, part):
             yield encode(line) + b"\n"
+        refuse_moved(reader, part)
 
 
-def _segments(log: Log, run: str, branch: str | None, to: str | int | None) -> list[Segment]:
-    """Return the stretches of branches to export: of every branch, or of one lineage."""
+def _chosen(log: Log, run: str, branch: str | None, to: str | int | None) -> Part:
+    """Return what of a run to export: every branch, or one lineage."""
     reader = log.reader
     if branch is not None or to is not None:
         cursor = log.cursor(to, run, branch or MAIN_BRANCH)
-        return reader.lineage(reader.branch_id(run, cursor.branch), cursor.seq)
-    return [(reader.branch_id(run, b.branch), b.fork_seq or 0, SEQ_MAX) for b in log.branches(run)]
+        return part_of(reader, reader.lineage(reader.branch_id(run, cursor.branch), cursor.seq))
+    return part_of(reader, [(reader.branch_id(run, b.branch), b.fork_seq or 0, SEQ_MAX) for b in log.branches(run)])
 
 
-def _run_line(log: Log, run: str, segments: list[Segment]) -> RunLine:
+def _run_line(log: Log, run: str, part: Part) -> RunLine:
     """Return a run and its branches for the header."""
     reader = log.reader
-    chosen = {reader.branch_name(row)[1] for row, _, _ in segments}
     attribution = next(info.attribution for info in log.runs() if info.run == run)
-    lines = [_branch_line(reader, info) for info in log.branches(run) if info.branch in chosen]
+    lines = [_branch_line(reader, info, part) for info in log.branches(run) if info.branch in part.names]
     return RunLine(run, attribution, lines)
 
 
-def _branch_line(reader: Reader, info: BranchInfo) -> BranchLine:
+def _branch_line(reader: Reader, info: BranchInfo, part: Part) -> BranchLine:
     """Return a branch for the header."""
-    if info.parent is None:
-        return BranchLine(info.branch)
-    fork_seq = info.fork_seq or 0
-    fork_event = _fork_event(reader, info.run, info.parent, fork_seq)
-    return BranchLine(info.branch, info.parent, fork_event, _reopened(reader, info, fork_seq))
+    line = BranchLine(info.branch)
+    if info.parent in part.names:
+        fork_seq = info.fork_seq or 0
+        line.parent, line.fork_event_id = info.parent, _fork_event(reader, info.run, info.parent or "", fork_seq)
+        line.reopened = _reopened(reader, info, fork_seq)
+    base = part.bases.get(info.branch)
+    if base is not None:
+        line.base, line.fork_seq = base_line(reader, base), None if line.parent is None else info.fork_seq
+    return line
 
 
 def _reopened(reader: Reader, info: BranchInfo, fork_seq: int) -> list[str]:
@@ -85,24 +94,28 @@ def _reopened(reader: Reader, info: BranchInfo, fork_seq: int) -> list[str]:
 
 
 def _fork_event(reader: Reader, run: str, parent: str, fork_seq: int) -> str | None:
-    """Return the id of the last event a branch inherits."""
+    """Return the id of the last event a branch inherits; ``None`` when that is gone."""
     row = reader.branch_id(run, parent)
-    seq = reader.head(row, fork_seq)
-    event = reader.at(seq)
+    try:
+        event = reader.at(reader.head(row, fork_seq))
+    except CompactedError:
+        event = None  # the branch has a base of its own
     return None if event is None else event.event_id
 
 
-def _event_lines(reader: Reader, segments: list[Segment]) -> Iterator[EventLine]:
+def _event_lines(reader: Reader, part: Part) -> Iterator[EventLine]:
     """Yield the events of several branches of a run in the order of the log."""
-    streams = [reader.stored(row, after=low, to=high) for row, low, high in segments]
-    executions = {
-        (reader.branch_name(row)[1], info.path): info for row, _, _ in segments for info in reader.executions(row)
-    }
-    merged = heapq.merge(*streams, key=lambda event: event.seq)
+    rows = [row for row, _, _ in part.segments]
+    executions = {(reader.branch_name(row)[1], info.path): info for row in rows for info in reader.executions(row)}
+    merged = events_of(reader, part)
     while batch := list(islice(merged, BATCH_EVENTS)):
-        classes = _type_classes(reader, batch)
-        for event in reader.decoded(batch):
-            yield _event_line(event, classes[event.seq], executions)
+        classes = _type_classes(reader, [event for event, _ in batch])
+        events = reader.decoded([event for event, _ in batch])
+        for event, (_, retained_for) in zip(events, batch, strict=True):
+            line = _event_line(event, classes[event.seq], retained_for)
+            if line.run is not None and line.branch not in part.names:
+                line.branch = retained_for[0]  # of an ancestor that is not exported
+            yield _with_execution(line, executions)
 
 
 def _type_classes(reader: Reader, batch: list[StoredEvent]) -> dict[int, str]:
@@ -112,11 +125,15 @@ def _type_classes(reader: Reader, batch: list[StoredEvent]) -> dict[int, str]:
     return dict(reader.query(sql, [event.seq for event in batch]))
 
 
-def _event_line(event: Event, type_class: str, executions: dict[tuple[str, str], ExecutionInfo]) -> EventLine:
+def _event_line(event: Event, type_class: str, retained_for: list[str]) -> EventLine:
     """Return one event as a line."""
     header = {name: getattr(event, name) for name in event.__struct_fields__}
-    line = EventLine(**header, type_class=type_class)
-    found = executions.get((event.branch, event.path)) if opens_execution(line) else None
+    return EventLine(**header, type_class=type_class, retained_for=retained_for)
+
+
+def _with_execution(line: EventLine, executions: dict[tuple[str, str], ExecutionInfo]) -> EventLine:
+    """Return a line with what the index keeps of the execution that it opens."""
+    found = executions.get((line.branch, line.path)) if opens_execution(line) else None
     if found is not None:
         line.execution = ExecutionLine(found.kind, found.name, found.key, found.inputs_hash, found.parent)
     return line

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog.append import Appender, stored_id
+from eventlog.append import Appender
 from eventlog.capture.secrets import environment_secrets
 from eventlog.log import Log
 from eventlog.recode import Recoder
 from eventlog.record import MAIN_BRANCH, NewEvent, NewExecution
 from eventlog.transfer.check import Present, check_file, decoded_lines
-from eventlog.transfer.lines import BranchLine, EventLine, Header, RunLine, opens_execution, status_after
+from eventlog.transfer.lines import EventLine, Header, RunLine, opens_execution, status_after
+from eventlog.transfer.settle import Branches
 
 
 class Imported(msgspec.Struct, frozen=True):
@@ -112,19 +113,19 @@ def _new_events(
 ) -> Iterator[NewEvent]:
     """Yield the events a log has not; the run and its branches are made before their first events."""
     name, run = target
-    branches: dict[str, BranchLine] = {}
+    branches: Branches | None = None
     if name is not None and run is not None:
         _make_run(appender, name, run.attribution)
-        branches = {line.branch: line for line in run.branches if line.parent is not None}
+        branches = Branches(appender, recoder, name, run)
     for line in lines:
-        if present.has(line):
-            continue
-        fork = branches.pop(line.branch, None)
-        if fork is not None and name is not None:
-            _make_branch(appender, recoder, name, fork)
-        yield _new_event(recoder, line, name)
-    for fork in branches.values():  # without events of their own
-        _make_branch(appender, recoder, name or "", fork)
+        if branches is not None:
+            branches.before(line)
+        if not present.has(line):
+            yield _new_event(recoder, line, name)
+        if branches is not None:
+            branches.after(line)
+    if branches is not None:
+        branches.finish()
 
 
 def _make_run(appender: Appender, run: str, attribution: str) -> None:
@@ -134,21 +135,6 @@ def _make_run(appender: Appender, run: str, attribution: str) -> None:
     appender.db.execute(sql, (run, now, attribution))
     sql = "INSERT INTO branches (run, name, created_ns) SELECT id, ?, ? FROM runs WHERE name = ? ON CONFLICT DO NOTHING"
     appender.db.execute(sql, (MAIN_BRANCH, now, run))
-
-
-def _make_branch(appender: Appender, recoder: Recoder, run: str, line: BranchLine) -> None:
-    """Make a forked branch unless it is there; part of the transaction under way."""
-    sql = (
-        "INSERT INTO branches (run, name, parent, fork_seq, created_ns)"
-        " SELECT runs.id, ?, parent.id, coalesce((SELECT seq FROM events WHERE run = runs.id AND event_id = ?), 0), ?"
-        " FROM runs JOIN branches AS parent ON parent.run = runs.id AND parent.name = ? WHERE runs.name = ?"
-        " ON CONFLICT DO NOTHING"
-    )
-    facts = (line.branch, stored_id(line.fork_event_id), time.time_ns(), line.parent, run)
-    if appender.db.execute(sql, facts).rowcount:
-        sql = "SELECT b.id FROM branches AS b JOIN runs ON runs.id = b.run WHERE b.name = ? AND runs.name = ?"
-        [made] = appender.db.execute(sql, (line.branch, run)).fetchone()
-        appender.reopen(made, [_labels(recoder, path) for path in line.reopened])
 
 
 def _new_event(recoder: Recoder, line: EventLine, run: str | None) -> NewEvent:

@@ -9,6 +9,9 @@
 Every line stands alone: large values are filled in, tags (``codec.py``) stay. The events of a run
 follow each other in order. ``seq`` is where an event stood; an import gives it a new one and
 keeps its id, so importing twice is importing once.
+
+Version 2 is written when a branch was compacted: the header has its base, and the events at or below it that are
+retained are lines like the others, which name the branches that retain them.
 """
 
 from __future__ import annotations
@@ -17,16 +20,22 @@ from typing import Annotated, Any
 
 import msgspec
 
+from eventlog.bases import Spent
 from eventlog.errors import EventFormatError
 from eventlog.record import MAIN_BRANCH, ExecutionKind
 from eventlog.replay.path import execution_of, kind_of
+from eventlog.replay.state import ExecutionStatus
 
 FORMAT, VERSION = "eventlog-jsonl", 1
+VERSION_OF_BASES = 2
+"""Of files in which a branch has a base."""
 DEPTH_MAX = 200
 """Deeper lines are refused: no log of ours makes them."""
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Seq = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
+Path = Annotated[str, msgspec.Meta(pattern=r"^(/[^/]+)*$")]
 
 _OPENERS = {
     "crew_kickoff_started": "crew", "flow_started": "flow",
@@ -42,6 +51,38 @@ _CLOSERS = {
 """Event types that end the execution at their path, and the status they leave it in."""
 
 
+class SettledLine(msgspec.Struct):
+    """A projection of the user's at a cut."""
+
+    version: int
+    state: Any = None
+
+
+class StandingLine(msgspec.Struct, omit_defaults=True):
+    """How an execution stood at a cut: the event that ended it may be gone."""
+
+    path: Path
+    status: ExecutionStatus
+    ended_seq: Seq | None = None
+
+
+class BaseLine(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What compaction left in the place of a branch's events, in the header."""
+
+    event_id: Name
+    """The event at the cut."""
+    seq: Annotated[int, msgspec.Meta(ge=1, le=2**62)]
+    """Where it stood; ``seq`` everywhere in the base is counted like that of the lines."""
+    state: dict[str, Any]
+    """The ``RunState`` at the cut, large values filled in."""
+    projections: dict[str, SettledLine] = {}
+    spent: list[Spent] = []
+    keeps_tape: bool = False
+    events: Seq = 0
+    """How many are gone."""
+    executions: list[StandingLine] = []
+
+
 class BranchLine(msgspec.Struct, omit_defaults=True):
     """A branch, in the header."""
 
@@ -51,6 +92,9 @@ class BranchLine(msgspec.Struct, omit_defaults=True):
     """The last event it inherits."""
     reopened: list[str] = []
     """Paths of executions that had ended at the fork and were made unfinished by its edits."""
+    fork_seq: Seq | None = None
+    """Where that stood, of a branch with a base: the event may be gone."""
+    base: BaseLine | None = None
 
 
 class RunLine(msgspec.Struct):
@@ -99,9 +143,11 @@ class EventLine(msgspec.Struct, omit_defaults=True, kw_only=True):
     task_name: str | None = None
     agent_id: str | None = None
     agent_role: str | None = None
-    path: Annotated[str, msgspec.Meta(pattern=r"^(/[^/]+)*$")] = ""
+    path: Path = ""
     flags: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
     execution: ExecutionLine | None = None
+    retained_for: list[str] = []
+    """Branches whose base needs it: it lies at or below their cuts."""
     payload: dict[str, Any] = {}
 
 

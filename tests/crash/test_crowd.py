@@ -67,6 +67,26 @@ def test_a_foreign_lock_stalls_one_emit_once_and_loses_nothing(
     assert list(problems(tmp_path / "log.db")) == []
 
 
+def test_a_foreign_lock_stalls_one_request_once(nursery: Nursery, tmp_path: Path) -> None:
+    """A service that enters a run per request must not wait for its log in each of them.
+
+    Seen to fail: when entering a run that could not be written was not remembered as trouble, and when leaving waited.
+    """
+    busy_s = 1.5
+    code = nursery.run("crowds", "requests", tmp_path, busy_s=busy_s)
+    said = report(tmp_path)
+    first, *later = sorted(said["waits"], reverse=True)
+
+    assert code == 0
+    assert busy_s * 0.9 < first < busy_s + 1
+    assert max(later) < busy_s / 2
+    assert "locked" in said["during"]
+    assert (said["queued"], said["failed"]) == (8, 0)
+    assert numbers(tmp_path / "log.db") == list(range(9))
+    assert missing(witnessed(tmp_path), tmp_path / "log.db") == []
+    assert list(problems(tmp_path / "log.db")) == []
+
+
 def test_what_no_longer_fits_is_counted_and_the_gap_is_on_record(nursery: Nursery, tmp_path: Path) -> None:
     """Memory is bounded; a loss is never silent."""
     code = nursery.run("crowds", "overflow", tmp_path)

@@ -38,7 +38,7 @@ def test_a_child_keeps_its_events_when_the_parent_closes_the_log(nursery: Nurser
 
 def test_fork_does_not_hang_while_other_threads_work(nursery: Nursery, tmp_path: Path) -> None:
     """Whatever lock another thread holds in the moment of the fork, the child never gets it back."""
-    code = nursery.run("forks", "fork_under_load", tmp_path, forks=30, timeout=40)
+    code = nursery.run("forks", "fork_under_load", tmp_path, forks=30)
 
     assert code == 0
     assert sorted(n for n in numbers(tmp_path / "log.db") if n < 0) == list(range(-30, 0))

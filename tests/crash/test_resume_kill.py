@@ -128,7 +128,9 @@ def kill_after(nursery: Nursery, folder: Path, seconds: float, options: dict[str
     """Start the program and kill it some time after it began; one that was faster has ended by itself."""
     (folder / "pid").unlink(missing_ok=True)
     nursery.start("resumes", "program", folder, **options)
+    deadline = time.monotonic() + 60
     while not (folder / "pid").exists() or not (folder / "pid").read_text():
+        assert time.monotonic() < deadline, (folder / "stderr").read_text()[-2000:]
         time.sleep(0.002)
     time.sleep(seconds)
     with suppress(ProcessLookupError):

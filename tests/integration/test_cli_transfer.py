@@ -204,7 +204,7 @@ def test_imported_secrets_do_not_reach_the_disk(other: Cli, tmp_path: Path, monk
         ([], 1, "the file is empty"),
         (["not json"], 1, "malformed"),
         ([{"format": "other", "version": 1, "runs": []}], 1, "other version 1"),
-        ([{**HEADER, "version": 2}], 1, "version 2"),
+        ([{**HEADER, "version": 3}], 1, "version 3"),
         ([HEADER, event(1), "{"], 3, "truncated"),
         ([HEADER, event(1), {"seq": 2}], 3, "event_id"),
         ([HEADER, event(1, at_ns="soon")], 2, "at_ns"),

@@ -311,6 +311,23 @@ def test_another_process_takes_no_collected_content_for_stored(tmp_path: Path) -
     assert last.payload["text"] == text
 
 
+def test_names_that_were_collected_are_not_given_to_others(tmp_path: Path) -> None:
+    """Whoever reads has the rows of types and paths in memory: a number that was another's would be read as that.
+
+    Seen to fail: when the row with the greatest number is deleted, which SQLite gives away again.
+    """
+    with eventlog.open(tmp_path / "log.db") as log, eventlog.open(tmp_path / "log.db", readonly=True) as other:
+        for kind in ("t.first", "t.old", "t.first"):
+            log.append(kind, run="r")
+        before = [[event.type for event in reader.events("r")] for reader in (log, other)]
+        log.compact(0)
+        log.append("t.later", run="r")
+        after = [[event.type for event in reader.events("r")] for reader in (log, other)]
+
+    assert before == [["t.first", "t.old", "t.first"]] * 2
+    assert after == [["t.later"]] * 2
+
+
 def test_old_events_cannot_be_deleted_by_hand(file: Path) -> None:
     """Only compaction opens the guard, inside its own transactions."""
     with eventlog.open(file) as log:

@@ -10,26 +10,22 @@ import json
 import os
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
-
-from tests.crash.children import crowds, deaths, forks, leases, resumes, signals, timers
-
-MODULES = {
-    module.__name__.rpartition(".")[2]: module for module in (crowds, deaths, forks, leases, resumes, signals, timers)
-}
 
 
 def main() -> None:
-    """Read cases from stdin, one JSON object a line, until it ends; write wait statuses to stdout."""
-    for line in sys.stdin:
+    """Read cases from stdin, one JSON object a line, until it ends; write number and end of each to stdout."""
+    for number, line in enumerate(sys.stdin, 1):
         case = json.loads(line)
-        getattr(MODULES[case["module"]], "prepare", int)()
+        module = import_module(f"tests.crash.children.{case['module']}")
+        getattr(module, "prepare", int)()
         pid = os.fork()
         if pid == 0:
             become(Path(case["folder"]))
-            getattr(MODULES[case["module"]], case["name"])(Path(case["folder"]), **case["options"])
+            getattr(module, case["name"])(Path(case["folder"]), **case["options"])
             return  # the child ends as a program ends, with its exit handlers
-        sys.stdout.write(json.dumps(wait(pid, case["timeout"])) + "\n")
+        sys.stdout.write(json.dumps([number, wait(pid, case["timeout"])]) + "\n")
         sys.stdout.flush()
 
 

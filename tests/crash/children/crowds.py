@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import eventlog
 from eventlog import EventLogListener, Log, errors, pipeline, storage
 from tests.crash.children.witness import emit, watch
 
@@ -105,6 +106,32 @@ def locked_out(folder: Path, *, busy_s: float, hold_s: float) -> None:
         "queued_after": after.queued,
     }
     (folder / "report.json").write_text(json.dumps(report))
+
+
+def requests(folder: Path, *, busy_s: float) -> None:
+    """Enter a run, emit and leave it, again and again while a stranger holds the lock; report how long it all took."""
+    storage.BUSY_S, pipeline.DEGRADED_WAIT_S = busy_s, 0.005
+    waits: list[float] = []
+    with stranger(folder / "log.db") as (order, answers):
+        log = eventlog.open(folder / "log.db")
+        with log.run("before"):
+            emit(0)
+        os.write(order, b".")
+        os.read(answers, 1)
+        watch(folder)
+        for n in range(1, 9):
+            began = time.monotonic()
+            with log.run(f"request{n}"):
+                emit(n)
+            waits.append(time.monotonic() - began)
+        during = log.status()
+        os.write(order, b".")
+        while log.status().degraded:
+            time.sleep(0.01)
+        assert log.flush()
+    report = {"waits": waits, "during": during.degraded, "queued": during.queued, "failed": log.status().failed}
+    (folder / "report.json").write_text(json.dumps(report))
+    log.close()
 
 
 def emit_for(seconds: float, log: Log) -> tuple[list[float], int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import eventlog
+from eventlog.errors import LogOpenError
 from eventlog.pipeline import Durability
 from eventlog.testing import ScriptedLLM
 from tests.integration.resuming import happened
@@ -96,9 +97,8 @@ def program(
     world.tool_runs, world.questions = Runs(), Questions()
     scenario = build(shape, world)
     path = folder / "log.db"
-    if path.exists():
-        with eventlog.open(path, readonly=True) as log:
-            world.go_on_after(happened(log.events(RUN) if log.runs() else ()))
+    with suppress(LogOpenError), eventlog.open(path, readonly=True) as log:  # none, or killed while it was made
+        world.go_on_after(happened(log.events(RUN) if log.runs() else ()))
     (folder / "pid").write_text(str(os.getpid()))
     began = time.monotonic()
     with eventlog.open(path, durability=durability) as log:

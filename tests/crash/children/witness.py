@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ def watch(folder: Path) -> None:
                 raise
             return None
         finally:
-            os.write(descriptor, f"{event.event_id} {time.time_ns()}\n".encode())
+            if event.type != "eventlog_probe":  # our own look at whether capture works
+                os.write(descriptor, f"{event.event_id} {time.time_ns()}\n".encode())
 
     bus.emit = emit  # type: ignore[method-assign]
 
@@ -46,3 +48,9 @@ def watch(folder: Path) -> None:
 def mark(folder: Path, name: str) -> None:
     """Leave a file that says when something happened."""
     (folder / name).write_text(str(time.time_ns()))
+
+
+def begin_another(folder: Path) -> None:
+    """Keep what was witnessed so far under another name; what comes is witnessed in a file of its own."""
+    shutil.copy(folder / "witness", folder / "witness.before")
+    os.truncate(folder / "witness", 0)
