@@ -40,6 +40,7 @@ COMMANDS = {
     "doctor": "doctor:doctor",
     "verify": "verify:verify",
     "backup": "backup:backup",
+    "repair": "repair:repair",
     "export": "transfer:export_events",
     "import": "transfer:import_events",
 }

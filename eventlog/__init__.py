@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from eventlog.provider import EventLogProvider
     from eventlog.record import BranchInfo, Event, ExecutionInfo, RunInfo, StoredEvent
     from eventlog.redact import Redaction
+    from eventlog.repair.repair import RepairError, repair_log
+    from eventlog.repair.report import RepairReport
     from eventlog.replay.projection import Projection, projection
     from eventlog.replay.state import RunState
     from eventlog.resume.divergence import DivergedError, Divergence, RunTakenOverError, ToolInFlightError
@@ -81,6 +83,8 @@ _HOMES = {
     "provider": "EventLogProvider",
     "record": "BranchInfo Event ExecutionInfo RunInfo StoredEvent",
     "redact": "Redaction",
+    "repair.repair": "RepairError repair_log",
+    "repair.report": "RepairReport",
     "replay.projection": "Projection projection",
     "replay.state": "RunState",
     "resume.divergence": "DivergedError Divergence RunTakenOverError ToolInFlightError",
@@ -135,6 +139,8 @@ __all__ = [  # sorted by name; tested against what can be imported
     "Projection",
     "Redaction",
     "Reexecution",
+    "RepairError",
+    "RepairReport",
     "Run",
     "RunBusyError",
     "RunInfo",
@@ -150,6 +156,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "idempotency_key",
     "open",
     "projection",
+    "repair_log",
 ]
 
 

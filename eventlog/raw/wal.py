@@ -23,6 +23,7 @@ HEADER, FRAME = struct.Struct(">8I"), struct.Struct(">6I")
 MAGIC = 0x377F0682
 """The last bit says in which order the bytes of a word are added up."""
 MASK = 0xFFFFFFFF
+PAGE_SIZES = frozenset(2**n for n in range(9, 17))
 
 Sums = tuple[int, int]
 
@@ -37,6 +38,10 @@ class Wal(msgspec.Struct):
     """Page → where its newest committed version stands in the file."""
     lost: int = 0
     """Transactions behind a broken frame: SQLite does not see them."""
+    behind: dict[int, int] = {}
+    """Page → where its newest version among those stands."""
+    pages_behind: int = 0
+    """Size of the database after them."""
     broken: str = ""
     """What is wrong; empty when nothing is."""
 
@@ -46,8 +51,10 @@ def wal_of(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
-def read_wal(path: Path) -> Wal:
+def read_wal(path: Path, page_bytes: int = 0) -> Wal:
     """Return what the write-ahead log of the database at ``path`` holds; nothing when there is none.
+
+    ``page_bytes``: of the database, if its own header cannot tell.
 
     Raises:
         OSError: it cannot be read.
@@ -56,55 +63,66 @@ def read_wal(path: Path) -> Wal:
     if not where.exists() or where.stat().st_size <= HEADER.size:
         return Wal()
     with where.open("rb") as file:
-        return _Scan(file).result()
+        return _Scan(file, page_bytes).result()
 
 
 class _Scan:
     """One pass over the frames."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        """Read the header."""
+    def __init__(self, file: BinaryIO, page_bytes: int) -> None:
+        """Read the header; without a good one everything is behind the break."""
         self._file = file
         head = file.read(HEADER.size)
-        magic, _, page_bytes, _, *rest = HEADER.unpack(head)
+        magic, _, own_bytes, _, *rest = HEADER.unpack(head)
         self._salt, self._little = (rest[0], rest[1]), magic & 1 == 0
         self._sums: Sums = (rest[2], rest[3])
-        self.wal = Wal(page_bytes=page_bytes if page_bytes != 1 else 65_536)
-        if magic & ~1 != MAGIC or self._added((0, 0), head[:24]) != self._sums:
+        own_bytes = 65_536 if own_bytes == 1 else own_bytes
+        self.wal = Wal(page_bytes=own_bytes if own_bytes in PAGE_SIZES else page_bytes)
+        self._is_whole = magic & ~1 == MAGIC and self._added((0, 0), head[:24]) == self._sums
+        if not self._is_whole:
             self.wal.broken = "its first bytes are not those of a write-ahead log"
+            self._guess()
+
+    def _guess(self) -> None:
+        """Take from the first frame what the header does not tell."""
+        self._little = sys.byteorder == "little"  # as SQLite writes it
+        frame = self._frame(HEADER.size) if self.wal.page_bytes else None
+        if frame is not None:
+            self._salt = frame[2]
 
     def result(self) -> Wal:
-        """Return what the valid frames hold, and how much stands behind them."""
-        if self.wal.broken:
-            return self.wal
+        """Return what the valid frames hold, and what stands behind them."""
         fresh: dict[int, int] = {}
-        before: Sums | None = self._sums
-        offset, number, is_whole = HEADER.size, 0, True
-        while frame := self._frame(offset):
+        before: Sums | None = self._sums if self._is_whole else None
+        offset, number = HEADER.size, 0
+        while self.wal.page_bytes and (frame := self._frame(offset)):
             number += 1
             page, size, salt, sums, data = frame
             own = salt == self._salt
             fits = own and before is not None and self._added(self._added(before, data[:8]), data[24:]) == sums
-            if is_whole and fits:
+            if self._is_whole and not fits:
+                self.wal.broken = f"frame {number} is broken, and SQLite sees nothing behind it"
+                self._is_whole, fresh = False, {}
+            if fits or (own and before is None and page):
                 fresh[page] = offset + FRAME.size
                 if size:
-                    self.wal.places.update(fresh)
-                    self.wal.pages, fresh = size, {}
-            else:
-                self._behind(number, is_first=is_whole, was_written=own and size > 0 and (fits or before is None))
-                is_whole = False
+                    self._commit(fresh, size)
+                    fresh = {}
             before = sums if own else None
             offset += len(data)
-        if not self.wal.lost:
-            self.wal.broken = ""
+        if not self.wal.lost and self.wal.broken.startswith("frame"):
+            self.wal.broken = ""  # the end of a torn write, or of an older generation
         return self.wal
 
-    def _behind(self, number: int, *, is_first: bool, was_written: bool) -> None:
-        """Count what can only be there if a transaction was committed; the end of a torn write is none."""
-        if is_first:
-            self.wal.broken = f"frame {number} is broken, and SQLite sees nothing behind it"
-        elif was_written:
+    def _commit(self, fresh: dict[int, int], size: int) -> None:
+        """Take down the pages of a transaction."""
+        if self._is_whole:
+            self.wal.places.update(fresh)
+            self.wal.pages = size
+        else:
             self.wal.lost += 1
+            self.wal.behind.update(fresh)
+            self.wal.pages_behind = size
 
     def _frame(self, offset: int) -> tuple[int, int, Sums, Sums, bytes] | None:
         """Return a frame with its bytes; nothing at the end of the file."""

@@ -44,6 +44,7 @@ class EventCheck:
         self.count = 0
         self._retained: dict[int, bytes] = {}
         self._tombstones: dict[int, bytes] = {}
+        self._holes: list[tuple[int, int]] = []
         self._gone = 0
         """End of the last stretch of seqs that should be there and are not."""
 
@@ -72,6 +73,7 @@ class EventCheck:
                 self._check_row(row)
                 self._subject.on_step()
             self._contents.settle()
+        self._tell_missing()
 
     def _look_beside(self, first: int, last: int) -> None:
         """Fetch what is retained, and what was changed on purpose, between two seqs."""
@@ -107,14 +109,23 @@ class EventCheck:
 
     def _missing(self, first: int, last: int) -> None:
         """Seqs are not there: they are given without gaps, and only compaction takes events away."""
-        seq = max(first, self._subject.highest_base + 1)
-        for start, end in self._subject.lost_seqs:
-            if start <= seq <= end:
-                seq = end + 1
-        if seq <= last:
-            many = f"seq {seq} is" if seq == last else f"seq {seq} to {last} are"
-            self._findings.add("seq", f"{many} missing", seq=seq, readable=f"events up to {seq - 1}")
+        first = max(first, self._subject.highest_base + 1)
+        if first <= last:
+            self._holes.append((first, last))
         self._gone = last
+
+    def _tell_missing(self) -> None:
+        """Take down the seqs that no repair has accounted for: what it says of them may stand behind them."""
+        lost = sorted(self._subject.lost_seqs)
+        for first, last in self._holes:
+            seq = first
+            for start, end in lost:
+                if start <= seq <= end:
+                    seq = end + 1
+            if seq <= last:
+                many = f"seq {seq} is" if seq == last else f"seq {seq} to {last} are"
+                self._findings.add("seq", f"{many} missing", seq=seq, readable=f"events up to {seq - 1}")
+        self._holes.clear()
 
     # -- one event --------------------------------------------------------------------------------
 

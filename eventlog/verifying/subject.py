@@ -52,6 +52,7 @@ class Subject:
         self.interned = Interned(db)
         self.runs: dict[int, str] = {}
         self.branches: dict[int, Branch] = {}
+        self._given = 0
         self.is_archive = False
         """Whether it holds compacted events of another log: what it has not, that log has."""
         self.last_seq = newest_seq(db)
@@ -69,7 +70,9 @@ class Subject:
             self.branches[row[0]] = Branch(*row)
         meta = dict(self.db.execute("SELECT key, value FROM meta"))
         self.is_archive = "archive_of" in meta
-        if not isinstance(meta.get("last_seq"), int):
+        given = meta.get("last_seq")
+        self._given = given if isinstance(given, int) else 0
+        if not isinstance(given, int):
             self.findings.add("file", "the row of meta that keeps seqs from being used again is missing")
 
     def opened(self, text: str, *place: str | int) -> bytes | None:
@@ -106,7 +109,7 @@ class Subject:
 
     def has_come_to(self, seq: int) -> bool:
         """Whether the log has come as far as a seq by now."""
-        return seq <= self.last_seq or seq <= newest_seq(self.db)
+        return seq <= max(self.last_seq, self._given) or seq <= newest_seq(self.db)
 
     @property
     def highest_base(self) -> int:

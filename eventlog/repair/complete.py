@@ -1,0 +1,136 @@
+"""Fill in what indexes still know: an index of all columns of a table is as good as the table itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from eventlog.chain import Chain
+from eventlog.chain_key import META, PLAIN_CHAIN, VARIABLE, fits
+from eventlog.errors import ChainKeyError
+from eventlog.record import MAIN_BRANCH
+from eventlog.repair.links import Links
+from eventlog.repair.work import Work
+from eventlog.verifying.digests import COLUMNS, Row
+
+_ORDER = {"names": ("kind", "name", "label"), "paths": ("parent", "label")}
+_USERS = {"names": "(type = ?1 OR task = ?1 OR agent = ?1)", "paths": "path = ?1"}
+_CANDIDATES = (
+    "SELECT branch, seq, digest FROM events WHERE run = ? AND branch <> ? AND seq < ?"
+    " UNION ALL SELECT b.branch, b.seq, b.digest FROM bases AS b JOIN branches AS o ON o.id = b.branch WHERE o.run = ?"
+    " ORDER BY 2 DESC"
+)
+
+
+def fill_names(work: Work) -> None:
+    """Take from their indexes the names and paths that are lost."""
+    for table in _ORDER:
+        work.db.execute(f"INSERT OR IGNORE INTO {table} SELECT * FROM other_{table}")
+
+
+def choose_chain(work: Work, path: Path, given: Chain) -> Chain:
+    """Return the chain of the log: with the key that is given, if it has one.
+
+    Raises:
+        ChainKeyError: it has another key, or the key is not given: nothing could be proven.
+    """
+    if work.one("SELECT 1 FROM meta WHERE key = ?", META) is None:
+        chains = [chain for chain in (PLAIN_CHAIN, given) if Links(work, chain).prove_any("1")]
+        return chains[0] if chains else PLAIN_CHAIN
+    if not given.is_keyed:
+        raise ChainKeyError(str(path), f"its chain was made with a key, and {VARIABLE} is not set")
+    if not fits(work.db, given) and not Links(work, given).prove_any("1"):
+        raise ChainKeyError(str(path), f"{VARIABLE} is not the key its chain was made with")
+    return given
+
+
+def complete(links: Links) -> None:
+    """Fill in names, paths, runs and branches."""
+    for table in _ORDER:
+        _mend(links, table)
+    work = links.work
+    work.db.execute("INSERT OR IGNORE INTO runs SELECT id, name, 0, 'named', 0 FROM known_runs")
+    work.db.execute(
+        "INSERT OR IGNORE INTO branches SELECT id, run, name, NULL, NULL, NULL, 0, NULL, 0, NULL FROM known_branches"
+    )
+    _correct_places(work)
+    _name_the_nameless(work)
+    work.db.execute(
+        "UPDATE branches SET base_seq = coalesce((SELECT seq FROM bases WHERE branch = branches.id), base_seq, 0)"
+    )
+    for row, run, name in work.db.execute(
+        "SELECT id, run, name FROM branches WHERE created_ns = 0 AND id > 0"
+    ).fetchall():
+        if name != MAIN_BRANCH:
+            _find_fork(links, row, run)
+
+
+def _mend(links: Links, table: str) -> None:
+    """Where a table and its index differ, take what proves events."""
+    work, columns = links.work, _ORDER[table]
+    differ = " OR ".join(f"t.{name} IS NOT o.{name}" for name in columns)
+    listed = ", ".join(f"o.{name}" for name in columns)
+    sql = f"SELECT t.id, {listed} FROM {table} AS t JOIN other_{table} AS o ON o.id = t.id WHERE {differ}"
+    for row, *other in work.db.execute(sql).fetchall():
+        if not links.prove_any(_USERS[table], row):
+            own = work.db.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE id = ?", (row,)).fetchone()
+            _set(work, table, row, other)
+            links.forget_names()
+            if not links.prove_any(_USERS[table], row):
+                _set(work, table, row, own)
+    links.forget_names()
+
+
+def _set(work: Work, table: str, row: int, values: Any) -> None:
+    """Write the columns of a name or path."""
+    names = ", ".join(f"{name} = ?" for name in _ORDER[table])
+    work.db.execute(f"UPDATE {table} SET {names} WHERE id = ?", (*values, row))
+
+
+def _correct_places(work: Work) -> None:
+    """Put events where the index has them, and branches into runs that are there."""
+    work.db.execute(
+        "UPDATE events SET branch = (SELECT branch FROM known_events WHERE seq = events.seq)"
+        " WHERE branch NOT IN (SELECT id FROM branches)"
+        " AND (SELECT branch FROM known_events WHERE seq = events.seq) IN (SELECT id FROM branches)"
+    )
+    work.db.execute(
+        "UPDATE branches SET run = coalesce((SELECT run FROM events WHERE branch = branches.id GROUP BY run"
+        " ORDER BY count(*) DESC LIMIT 1), run) WHERE run NOT IN (SELECT id FROM runs)"
+    )
+
+
+def _name_the_nameless(work: Work) -> None:
+    """Make rows for branches and runs that events tell of and nothing else."""
+    work.db.execute(
+        "INSERT OR IGNORE INTO branches SELECT branch, run, 'salvaged-' || branch, NULL, NULL, 0, 0, NULL, 0, NULL"
+        " FROM events WHERE branch IS NOT NULL AND run IS NOT NULL GROUP BY branch"
+    )
+    work.db.execute(
+        "INSERT OR IGNORE INTO branches SELECT branch, run, 'salvaged-' || branch, NULL, NULL, 0, 0, NULL, 0, NULL"
+        " FROM known_events WHERE branch IS NOT NULL AND run IS NOT NULL GROUP BY branch"
+    )
+    work.db.execute("UPDATE known_events SET branch = NULL WHERE branch NOT IN (SELECT id FROM branches)")
+    work.db.execute("UPDATE branches SET name = 'salvaged-' || id WHERE name IS NULL")
+    work.db.execute(
+        "INSERT OR IGNORE INTO runs SELECT run, 'salvaged-' || run, 0, 'named', 0 FROM branches WHERE run IS NOT NULL"
+        " GROUP BY run"
+    )
+    work.db.execute("UPDATE runs SET name = 'salvaged-' || id WHERE name IS NULL")
+    work.db.execute("UPDATE OR IGNORE runs SET name = '' WHERE id = 0")
+    work.db.execute("UPDATE branches SET name = 'main' WHERE id = 0")
+
+
+def _find_fork(links: Links, branch: int, run: int) -> None:
+    """Find where a branch began, whose row is lost: its first event chains to the one there."""
+    sql = f"SELECT {COLUMNS} FROM events WHERE branch = ? ORDER BY seq LIMIT 1"
+    found = links.work.db.execute(sql, (branch,)).fetchone()
+    if found is None:
+        return
+    first = Row._make(found)
+    if links.follows(b"", first):
+        return
+    for parent, seq, digest in links.work.db.execute(_CANDIDATES, (run, branch, first.seq, run)):
+        if links.follows(digest, first):
+            links.work.db.execute("UPDATE branches SET parent = ?, fork_seq = ? WHERE id = ?", (parent, seq, branch))
+            return

@@ -1,0 +1,65 @@
+"""The link of one event to another: what every judge of a repair needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eventlog.chain import Chain
+from eventlog.repair.work import Work
+from eventlog.verifying.digests import COLUMNS, BrokenRowError, Interned, Row, digest_after, facts_of, tombstone_of
+
+TRIES_MAX = 200
+_ROW = f"SELECT {COLUMNS} FROM events WHERE seq = ?"
+_BEFORE = f"SELECT {COLUMNS} FROM events WHERE branch = ? AND seq < ? ORDER BY seq DESC LIMIT 1"
+_PROOF = "SELECT proof FROM tombstones WHERE what = 'event' AND id = ?"
+
+
+class Links:
+    """Computes digests of found rows."""
+
+    def __init__(self, work: Work, chain: Chain) -> None:
+        """``chain``: of the log, with its key."""
+        self.work, self.chain = work, chain
+        self.interned = Interned(work.db)
+
+    def forget_names(self) -> None:
+        """Names and paths were mended."""
+        self.interned = Interned(self.work.db)
+
+    def row(self, seq: int) -> Row | None:
+        """Return the row of an event."""
+        found = self.work.db.execute(_ROW, (seq,)).fetchone()
+        return None if found is None else Row._make(found)
+
+    def digest(self, previous: Any, row: Row) -> bytes | None:
+        """Return the digest of an event after another; ``None`` when one of them does not allow it."""
+        if not isinstance(previous, bytes):
+            return None
+        try:
+            return digest_after(self.chain, previous, row, facts_of(row, self.interned))
+        except BrokenRowError:
+            return None
+
+    def follows(self, previous: Any, row: Row) -> bool:
+        """Whether an event is proven by the digest before it."""
+        return row.digest is not None and self.digest(previous, row) == row.digest
+
+    def is_changed(self, row: Row) -> bool:
+        """Whether a tombstone proves that the row differs from its digest on purpose."""
+        proof = self.work.one(_PROOF, row.seq)
+        if proof is None:
+            return False
+        try:
+            return bool(tombstone_of(self.chain, row, facts_of(row, self.interned)) == proof)
+        except BrokenRowError:
+            return False
+
+    def follows_neighbour(self, row: Row) -> bool:
+        """Whether an event is proven by the one that stands before it on its branch, or by none."""
+        found = self.work.db.execute(_BEFORE, (row.branch, row.seq)).fetchone()
+        return self.follows(b"" if found is None else Row._make(found).digest, row)
+
+    def prove_any(self, where: str, *args: Any) -> bool:
+        """Whether one of the first events that a condition chooses is proven by its neighbour."""
+        sql = f"SELECT {COLUMNS} FROM events WHERE {where} ORDER BY seq LIMIT {TRIES_MAX}"
+        return any(self.follows_neighbour(Row._make(found)) for found in self.work.db.execute(sql, args).fetchall())
