@@ -18,7 +18,9 @@ from crewai.tools import tool
 
 import eventlog
 from eventlog import ForgetError
+from eventlog.chain import Chain
 from eventlog.errors import AppendError
+from eventlog.forgetting.tombs import bury_events
 from eventlog.replay import snapshots
 from eventlog.testing import ScriptedLLM, final
 from tests import verifying
@@ -138,10 +140,10 @@ def test_rows_without_it_keep_their_digest_and_need_no_tombstone(file: Path) -> 
 @pytest.mark.parametrize(
     ("sql", "found"),
     [
-        ("UPDATE events SET payload = '{{}}' WHERE seq = {event}", "seq {event}: it is not what its tombstone says"),
-        ("UPDATE events SET flags = 0 WHERE seq = {event}", "seq {event}: it is not what its tombstone says"),
-        ("UPDATE contents SET body = 'x' WHERE hash = '{content}'", "content {content} is not what its tombstone says"),
-        ("UPDATE names SET label = 'x' WHERE label LIKE 'Keeper of [%'", "is not what its tombstone says"),
+        ("UPDATE events SET payload = '{{}}' WHERE seq = {event}", "seq {event}: it was changed"),
+        ("UPDATE events SET flags = 0 WHERE seq = {event}", "seq {event}: it was changed"),
+        ("UPDATE contents SET body = 'x' WHERE hash = '{content}'", "content {content} was changed"),
+        ("UPDATE names SET label = 'x' WHERE label LIKE 'Keeper of [%'", "it was changed"),
     ],
     ids=["payload", "flags", "content", "name"],
 )
@@ -159,7 +161,7 @@ def test_an_edit_of_a_forgotten_row_is_found(sql: str, found: str, file: Path) -
         db.execute("UPDATE meta SET value = 1 WHERE key = 'compacting'")
         db.execute(sql.format(**facts))
 
-    assert any(found.format(**facts) in problem for problem in verifying.problems(file))
+    assert any(found.format(**facts) in problem and "again since" in problem for problem in verifying.problems(file))
 
 
 def test_a_value_in_a_base_is_forgotten_with_a_new_proof(file: Path) -> None:
@@ -210,13 +212,12 @@ def test_what_earlier_deletions_left_in_free_pages_is_gone(file: Path) -> None:
     with closing(sqlite3.connect(file, isolation_level=None)) as db:
         db.execute("PRAGMA secure_delete = OFF")
         db.execute("CREATE TABLE once (text)")
-        db.execute("INSERT INTO once VALUES (?)", (f"{SECRET} {'x' * 100_000}",))
+        db.execute("INSERT INTO once VALUES (?)", (f"{SECRET} {LONG}" * 1000,))
         db.execute("DROP TABLE once")
     with eventlog.open(file) as log:
-        log.forget(value=SECRET)
-        log.forget(value="nobody ever wrote this")
+        report = log.forget(value=SECRET)
 
-    assert traces(file) == set()
+    assert (report.unfinished, traces(file)) == ([], set())
 
 
 def test_a_run_goes_on_and_asks_again_what_was_forgotten(tmp_path: Path) -> None:
@@ -439,12 +440,32 @@ def test_a_sealed_log_forgets_as_well(tmp_path: Path) -> None:
         emptied = log.forget(event=event)
         state = log.state("r")
         texts = repr([*log.events("r"), *log.events("again")])
+        findings = log.verify(deep=True).findings
 
-    assert (report.unfinished, emptied.unfinished) == ([], [])
+    assert (report.unfinished, emptied.unfinished, findings) == ([], [], [])
     assert min(report.events, report.contents, report.names, report.bases) > 0
     assert state.tasks[0].agent == f"Keeper of {MARKER}"
     assert SECRET not in texts + repr(state)
     assert f"{LONG}{MARKER}" in texts
+
+
+def test_with_a_key_nobody_else_can_make_a_tombstone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What forgetting writes is proven with the key of the chain; a tombstone that was made without it is tampering."""
+    monkeypatch.setenv("EVENTLOG_KEY", "a key of the chain, kept elsewhere")
+    path = tmp_path / "log.db"
+    with eventlog.open(path) as log:
+        log.append("my.text", {"text": SECRET}, run="r")
+        seq = log.append("my.text", {"text": "paid"}, run="r")
+        log.forget(value=SECRET)
+        honest = log.verify(deep=True).findings
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("UPDATE meta SET value = 1 WHERE key = 'compacting'")
+        db.execute("UPDATE events SET payload = replace(payload, 'paid', 'owed') WHERE seq = ?", (seq,))
+        bury_events(db, Chain(), [seq], 0)
+        db.execute("UPDATE meta SET value = 0 WHERE key = 'compacting'")
+
+    assert honest == []
+    assert [f"seq {seq}: it was changed" in problem for problem in verifying.problems(path)] == [True]
 
 
 def test_either_a_value_or_an_event(file: Path) -> None:
