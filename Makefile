@@ -25,7 +25,8 @@ test: $(STAMP) ## Run the tests, one worker per core, and hold the coverage floo
 
 torture: $(STAMP) ## Cut off and kill every shape of run everywhere, with many seeds; takes an hour
 	@EVENTLOG_TORTURE=1 $(BIN)/python -m pytest -q tests/integration/test_resume_everywhere.py \
-	  tests/integration/test_resume_again.py tests/crash/test_resume_kill.py $(ARGS)
+	  tests/integration/test_resume_again.py tests/crash/test_resume_kill.py \
+	  tests/integration/test_compact_everywhere.py tests/crash/test_kill_compaction.py $(ARGS)
 
 check: $(STAMP) ## Check format, lint, types and layers
 	@$(BIN)/ruff format --quiet --check --output-format=concise . || { echo "run: make format" >&2; exit 1; }
