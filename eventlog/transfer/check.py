@@ -10,8 +10,8 @@ import msgspec
 
 from eventlog.errors import EventLogError, NotFoundError
 from eventlog.log import Log
+from eventlog.nesting import nests_too_deep
 from eventlog.read import Reader
-from eventlog.replay.folding import nests_too_deep
 from eventlog.transfer.lines import DEPTH_MAX, FORMAT, VERSION, EventLine, Header, ImportFileError
 
 
