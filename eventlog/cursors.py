@@ -15,6 +15,7 @@ CHECKPOINT_ID = re.compile(r"\d{8}T\d{6}_([0-9a-f]{8,})(?:-[0-9a-f]+)?")
 """As ``crewai checkpoint list`` shows them: time and seq."""
 INT64_MAX = 2**63 - 1
 """What SQLite can compare with: times after the year 2262 are all the same to it."""
+SEQ_DIGITS_MAX = 19
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -41,7 +42,7 @@ def find_cursor(reader: Reader, text: str | int | None, run: str, branch: str) -
     row = reader.branch_id(run, branch)
     if text is None or text == "latest":
         return Cursor(run, branch, reader.head(row))
-    if isinstance(text, int) or text.isdigit():
+    if isinstance(text, int) or _is_seq(text):
         return Cursor(run, branch, _seq_on(reader, row, text))
     moment = _parse_time(text)
     if moment is not None:
@@ -63,8 +64,8 @@ def find_event(reader: Reader, text: str) -> Cursor:
         CompactedError: it was compacted, for all we know.
     """
     mark = CHECKPOINT_ID.fullmatch(text)
-    if text.isdigit() or mark is not None:
-        seq = int(text) if mark is None else int(mark[1], 16)
+    if _is_seq(text) or mark is not None:
+        seq = _number(text) if mark is None else int(mark[1], 16)
         owner = reader.where_is(seq) if seq < SEQ_MAX else None
         if owner is None:
             _refuse_compacted(reader, seq)
@@ -87,10 +88,20 @@ def _refuse_compacted(reader: Reader, seq: int) -> None:
 
 def _seq_on(reader: Reader, row: int, text: str | int) -> int:
     """Return the last seq of a lineage at or before a number."""
-    wanted = int(text)
+    wanted = text if isinstance(text, int) else _number(text)
     if not 0 <= wanted < SEQ_MAX or wanted > reader.query("SELECT coalesce(max(seq), 0) FROM events")[0][0]:
         raise CursorNotFoundError(str(text))
     return reader.head(row, wanted)
+
+
+def _is_seq(text: str) -> bool:
+    """Whether a cursor is a number: digits of other scripts are none."""
+    return text.isascii() and text.isdigit()
+
+
+def _number(text: str) -> int:
+    """Return a seq; one with too many digits is beyond all there can be."""
+    return int(text) if len(text) <= SEQ_DIGITS_MAX else SEQ_MAX
 
 
 def _by_prefix(reader: Reader, text: str, run: int | None) -> list[tuple[int, int]]:

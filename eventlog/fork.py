@@ -17,7 +17,7 @@ import msgspec
 from eventlog.append import Appender
 from eventlog.cursors import find_cursor
 from eventlog.errors import BranchNameError, EditError
-from eventlog.read import Reader
+from eventlog.read import Reader, decode_payload
 from eventlog.record import NewEvent
 from eventlog.replay.downstream import Downstream
 from eventlog.replay.path import self_and_above
@@ -185,7 +185,7 @@ def _definition_after(reader: Reader, branch: int, start: int, path: str, to: in
     """Return the definition recorded with a start; ``None`` when an earlier one still held."""
     for event in islice(reader.stored(branch, after=start, to=to, kept=True), NEAR_EVENTS):
         if event.type == "eventlog.definition" and event.path == path:
-            tree = msgspec.json.decode(event.payload)
+            tree = decode_payload(event.payload)
             collect_refs(tree)
             return plain(resolve(tree, reader.content))  # type: ignore[no-any-return]
     return None

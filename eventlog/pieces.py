@@ -17,6 +17,8 @@ from typing import Any
 
 PIECE_CHARS_MIN = 128
 """A shorter piece is not worth its reference."""
+JOINED_CHARS_MAX = 64_000_000
+"""The codec stores no longer text."""
 RECENT_MAX, RECENT_CHARS_MAX = 12, 200_000
 """How many texts are remembered, and how long one may be."""
 
@@ -66,14 +68,26 @@ def _earliest(text: str, position: int, candidates: list[Recent]) -> tuple[int, 
 
 
 def join_pieces(pieces: Any, lookup: Callable[[str], Any]) -> str:
-    """Return the text that pieces make up; ``lookup`` returns a stored text and raises ``KeyError`` if it is gone."""
-    out = []
+    """Return the text that pieces make up; ``lookup`` returns a stored text and raises ``KeyError`` if it is gone.
+
+    Raises:
+        KeyError: the text would be longer than any that is stored.
+    """
+    out: list[str] = []
+    chars = 0
     for piece in pieces if isinstance(pieces, list) else []:
-        if isinstance(piece, str):
-            out.append(piece)
-        elif isinstance(piece, dict) and isinstance(piece.get("$content"), str):
-            text = lookup(piece["$content"])
-            first = piece.get("first")
-            if isinstance(text, str):
-                out.append(text[:first] if isinstance(first, int) else text)
+        text = _piece(piece, lookup)
+        if text is not None:
+            chars += len(text)
+            if chars > JOINED_CHARS_MAX:
+                raise KeyError(f"more than {JOINED_CHARS_MAX} characters")
+            out.append(text)
     return "".join(out)
+
+
+def _piece(piece: Any, lookup: Callable[[str], Any]) -> str | None:
+    """Return the text of one piece; ``None`` for what is none."""
+    if isinstance(piece, dict) and isinstance(piece.get("$content"), str):
+        text, first = lookup(piece["$content"]), piece.get("first")
+        return (text[:first] if isinstance(first, int) else text) if isinstance(text, str) else None
+    return piece if isinstance(piece, str) else None

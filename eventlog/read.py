@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,15 +19,18 @@ from eventlog import errors
 from eventlog.append import shown_id
 from eventlog.bases import SELECT_BASE, Base, as_base, unsealed_base
 from eventlog.contents import Cache
+from eventlog.nesting import PAYLOAD_DEPTH_MAX, nests_too_deep
 from eventlog.pieces import join_pieces
 from eventlog.place import has_moved
-from eventlog.record import BranchInfo, Event, ExecutionInfo, StoredEvent
+from eventlog.record import BranchInfo, Event, ExecutionInfo, StoredEvent, read_ordinal
 from eventlog.seal import CONTENT, EVENT, EXECUTION, NAME, PATH, CipherKey, cipher_key
 from eventlog.storage import open_reader, translated
 from eventlog.values import collect_refs, resolve
 
 PAGE_EVENTS = 500
 SEQ_MAX = 2**62
+PIECES_DEPTH_MAX = 16
+"""Texts in pieces whose pieces are in pieces; ours hold few."""
 NAMES_MAX, MESSAGES_MAX, TEXT_CHARS_MAX = 50_000, 50_000, 16_000_000
 
 _EVENTS = (
@@ -50,7 +55,7 @@ _CHAIN = (
 
 _BELOW = (
     "path IN (WITH RECURSIVE below (id) AS (VALUES (?)"
-    " UNION ALL SELECT paths.id FROM below JOIN paths ON paths.parent = below.id) SELECT id FROM below)"
+    " UNION SELECT paths.id FROM below JOIN paths ON paths.parent = below.id) SELECT id FROM below)"
 )
 _NOWHERE = -1
 """Row of a path that no event has."""
@@ -216,7 +221,7 @@ class Reader:
         found: dict[str, int] = {}
         for info in self.executions(branch):
             label, _, ordinal = info.path[1:].partition("/")[0].rpartition("#")
-            found[label] = max(found.get(label, -1), int(ordinal))
+            found[label] = max(found.get(label, -1), read_ordinal(ordinal))
         return found
 
     def lineage(self, branch: int, to: int = SEQ_MAX) -> list[Segment]:
@@ -484,24 +489,32 @@ class Reader:
 
     # -- contents ---------------------------------------------------------------------------------
 
-    def content(self, name: str) -> Any:
+    def content(self, name: str, depth: int = 0) -> Any:
         """Return what a content holds: a text, a JSON tree, or the messages of a conversation.
 
+        ``depth``: how many texts in pieces it is a piece of.
+
         Raises:
-            KeyError: it is not there.
+            KeyError: it is not there, or it can be no such thing.
         """
+        if depth > PIECES_DEPTH_MAX:
+            raise KeyError(name)
         known = self._texts.get(name)
         if known is None:
             known = self._chains.get(name)
         if known is None:
-            self._load_texts({name})
+            self._load_texts({name}, depth)
             known = self._texts.get(name)
         if known is None:
             known = self._chain(name)
         return known
 
-    def _load_texts(self, names: set[str]) -> None:
-        """Fetch texts and JSON values; conversations are walked when they are needed."""
+    def _load_texts(self, names: set[str], depth: int = 0) -> None:
+        """Fetch texts and JSON values; conversations are walked when they are needed.
+
+        A text whose pieces are not there, or that holds itself, stays unknown.
+        """
+        lookup = partial(self.content, depth=depth + 1)
         missing = sorted(n for n in names if self._texts.get(n) is None and self._chains.get(n) is None)
         for chunk in _chunks(missing):
             marks = ",".join("?" * len(chunk))
@@ -509,18 +522,23 @@ class Reader:
             for name, kind, stored in self.query(sql, chunk):
                 body = self.seal.unseal_text(stored, CONTENT, name)
                 value = body if kind == "text" else decode_payload(body.encode())
-                self._texts.put(name, join_pieces(value, self.content) if kind == "pieces" else value, len(body))
+                with suppress(KeyError):
+                    self._texts.put(name, join_pieces(value, lookup) if kind == "pieces" else value, len(body))
 
     def _chain(self, name: str) -> list[Any]:
         """Return the messages of a conversation, from the longest beginning that is known."""
         with self._lock, translated(self.file):
             tail: list[Any] = []
             start: list[Any] = []
+            seen: set[str] = set()
             for step, body, text in self._db.execute(_CHAIN, (name,)):
                 known = self._chains.get(step)
                 if known is not None:
                     start = known
                     break
+                if step in seen:
+                    raise KeyError(name)  # messages that come before themselves
+                seen.add(step)
                 message = decode_payload(self.seal.unseal(body.encode(), CONTENT, step))
                 tail.append({**message, "content": {"$content": text}} if text else message)
         if not tail and not start:
@@ -571,6 +589,8 @@ def decode_payload(data: bytes) -> Any:
     Raises:
         EventFormatError: it is not JSON, or nested beyond reason.
     """
+    if nests_too_deep(data):
+        raise errors.EventFormatError(f"a stored value cannot be read: it nests deeper than {PAYLOAD_DEPTH_MAX}")
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as e:

@@ -15,6 +15,7 @@ import msgspec
 MAIN_BRANCH = "main"
 """Name of the branch every run begins with."""
 
+ORDINAL_DIGITS_MAX = 12
 OWN_PREFIX = "eventlog."
 """Types of the library's own events begin with this."""
 
@@ -194,6 +195,11 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Path and new status of the execution this event ends."""
     releases: bool = False
     """With this event nothing of the branch goes on in this process."""
+
+
+def read_ordinal(text: str) -> int:
+    """Return the number that stands behind ``#`` in a label; 0 for what is none of ours."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= ORDINAL_DIGITS_MAX else 0
 
 
 def join_path(labels: tuple[str, ...]) -> str:

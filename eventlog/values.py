@@ -14,11 +14,13 @@ from typing import Any
 
 REFS_DEPTH_MAX = 32
 """References inside resolved references are followed this far."""
-NODES_MAX = 5_000_000
-"""A tree that has grown to so many values is resolved no further."""
+NODES_MAX, CHARS_MAX = 1_000_000, 128_000_000
+"""A tree that has grown to so many values or characters is resolved no further."""
+LEVELS_MAX = 256
+"""References that stand deeper are not followed: what they lead to nests as well."""
 
-Slot = tuple[Any, Any, int]
-"""A container, the key of a child in it, and how many references lead to it."""
+Slot = tuple[Any, Any, int, int]
+"""A container, the key of a child in it, how many references lead to it, and how deep it is."""
 
 
 def collect_refs(tree: Any) -> set[str]:
@@ -86,18 +88,20 @@ def ref_hash(node: Any) -> str | None:
 def _rebuild(tree: Any, expand: Callable[[Any, int], tuple[Any, int]]) -> Any:
     """Return a copy of ``tree`` in which ``expand`` replaced each node, parents before children."""
     root = [tree]
-    work: list[Slot] = [(root, 0, 0)]
-    nodes = 0
+    work: list[Slot] = [(root, 0, 0, 0)]
+    nodes = chars = 0
     while work:
-        container, key, depth = work.pop()
+        container, key, depth, level = work.pop()
         node = container[key]
-        if nodes < NODES_MAX:
+        if nodes < NODES_MAX and chars < CHARS_MAX and level < LEVELS_MAX:
             node, depth = expand(node, depth)
         if isinstance(node, (dict, list)):
             nodes += 1 + len(node)
             node = node.copy()
             keys = node if isinstance(node, dict) else range(len(node))
-            work.extend((node, child, depth) for child in keys)
+            work.extend((node, child, depth, level + 1) for child in keys)
+        elif isinstance(node, str):
+            chars += len(node)
         container[key] = node
     return root[0]
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from eventlog.nesting import nests_too_deep
 from eventlog.record import StoredEvent
-from eventlog.replay.folding import nests_too_deep
 from eventlog.replay.state import RunState
 
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
 
+from eventlog.nesting import nests_too_deep
 from eventlog.record import StoredEvent
 from eventlog.replay.open_scopes import OpenScopes
 from eventlog.replay.state import RunState, iso_utc
 from eventlog.replay.task_index import TaskIndex
-
-PAYLOAD_DEPTH_MAX = 256
-"""The codec nests less; a deeper payload is malformed, whatever the stack of this process could bear."""
-
-_BRACKET_OR_STRING = re.compile(rb'[\[{]|[\]}]|"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
 PayloadT = TypeVar("PayloadT", bound=msgspec.Struct)
 Step = Callable[["Folding", StoredEvent], None]
@@ -77,22 +72,6 @@ def reading(struct: type[PayloadT], step: Callable[[Folding, StoredEvent, Payloa
 def as_text(value: Any) -> str:
     """Return a name out of a payload; anything but a string is no name."""
     return value if isinstance(value, str) else ""
-
-
-def nests_too_deep(payload: bytes, limit: int = PAYLOAD_DEPTH_MAX) -> bool:
-    """Whether JSON nests deeper than ``limit``; decides without recursion, the same on every machine."""
-    if len(payload) <= limit or payload.count(b"[") + payload.count(b"{") <= limit:
-        return False
-    depth = 0
-    for found in _BRACKET_OR_STRING.finditer(payload):
-        opening = found.group()[:1]
-        if opening in b"[{":
-            depth += 1
-            if depth > limit:
-                return True
-        elif opening in b"]}":
-            depth -= 1
-    return False
 
 
 def _read(work: Folding, payload: bytes, decoder: msgspec.json.Decoder[PayloadT], struct: type[PayloadT]) -> PayloadT:

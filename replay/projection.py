@@ -31,8 +31,8 @@ from typing import Any
 
 import msgspec
 
+from eventlog.nesting import nests_too_deep
 from eventlog.record import Event, StoredEvent
-from eventlog.replay.folding import nests_too_deep
 
 ProjectionStep = Callable[[Any, Event], Any]
 """Returns the state after an event; it may change and return the state it is given."""

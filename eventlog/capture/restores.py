@@ -28,6 +28,7 @@ from eventlog.capture.natives import places_of
 from eventlog.capture.patches import Patch
 from eventlog.errors import BranchExistsError
 from eventlog.logger import Logger
+from eventlog.record import read_ordinal
 
 if TYPE_CHECKING:
     from eventlog.append import Appender
@@ -49,7 +50,7 @@ _FLOW = (
 )
 _PATH = (
     "WITH RECURSIVE up (id, n, label) AS (SELECT parent, 0, label FROM paths WHERE id = ? UNION ALL"
-    " SELECT paths.parent, n + 1, paths.label FROM up JOIN paths ON paths.id = up.id)"
+    " SELECT paths.parent, n + 1, paths.label FROM up JOIN paths ON paths.id = up.id WHERE n < 1000)"
     " SELECT label FROM up ORDER BY n DESC"
 )
 KINDS = {"crew": "crew_kickoff_started", "agent": "lite_agent_execution_started"}
@@ -150,7 +151,7 @@ def _continue(recorder: Recorder, subject: Any, origin: Origin) -> None:
     home.is_continued = True
     if event_id is None:
         label, _, ordinal = made.path[-1].rpartition("#")
-        home.counters[label] = int(ordinal) - 1
+        home.counters[label] = read_ordinal(ordinal) - 1
         recorder.homes.expect(subject, home)
         return
     children: dict[str, int] = {}

@@ -83,10 +83,11 @@ def _refuse_orphans(db: sqlite3.Connection, draft: Draft) -> None:
 
 def _reads_up_to(family: dict[int, tuple[str, int | None, int, int]], row: int, ancestor: int) -> int:
     """Return up to where a branch reads the events of an ancestor; beyond all if it does not."""
-    cursor, current = SEQ_MAX, row
+    cursor, current, seen = SEQ_MAX, row, set[int]()
     while current != ancestor:
+        seen.add(current)
         _, parent, fork_seq, base = family[current]
-        if base or not fork_seq or parent is None or parent not in family:
+        if base or not fork_seq or parent is None or parent not in family or parent in seen:
             return SEQ_MAX
         cursor, current = min(cursor, fork_seq), parent
     return cursor

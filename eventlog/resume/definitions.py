@@ -59,7 +59,7 @@ def _parts(definition: dict[str, Any], path: str) -> Any:
     key, _, ordinal = last_segment(path).removeprefix("task[").partition("]#")
     content = definition.get("definition")
     lines = definition.get("tasks")
-    if not isinstance(content, dict) or not isinstance(lines, list) or not ordinal.isdigit():
+    if not isinstance(content, dict) or not isinstance(lines, list) or not (ordinal.isascii() and ordinal.isdigit()):
         return None
     places = [i for i, line in enumerate(lines) if str(line.get("key"))[:8] == key]
     tasks, agents = content.get("tasks") or [], content.get("agents") or []

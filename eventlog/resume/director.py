@@ -16,7 +16,7 @@ from eventlog.capture.playing import Claim, claims, playing, within
 from eventlog.capture.scopes import execution_label, in_for_each
 from eventlog.errors import EventLogError
 from eventlog.logger import Logger
-from eventlog.read import SEQ_MAX
+from eventlog.read import SEQ_MAX, decode_payload
 from eventlog.record import RESUMED, ExecutionInfo
 from eventlog.references import kind_of, read_fact
 from eventlog.resume.definitions import execution_changed
@@ -182,7 +182,7 @@ class RunDirector:
         roots = {e.path for e in recorded if e.parent is None and e.kind == kind}
         for event in self._reader.stored(self._branch, self._parts_seq, types=["eventlog.definition"], kept=True):
             self._parts_seq = event.seq
-            self._parts[event.path] = _keys_of(msgspec.json.decode(event.payload))
+            self._parts[event.path] = _keys_of(decode_payload(event.payload))
         return {path: self._parts[path] for path in roots if path in self._parts}
 
     def open_tape(self, claim: Claim, found: ExecutionInfo | None) -> Tape:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
-from eventlog.record import ExecutionInfo
+from eventlog.record import ExecutionInfo, read_ordinal
 from eventlog.replay.path import last_segment
 
 
@@ -55,4 +55,4 @@ def _may_be(wanted: Wanted, recorded: frozenset[str] | None) -> bool:
 def split(path: str) -> tuple[str, int]:
     """Return label and ordinal of an execution's path."""
     label, _, ordinal = last_segment(path).rpartition("#")
-    return label, int(ordinal) if ordinal.isdigit() else 0
+    return label, read_ordinal(ordinal)

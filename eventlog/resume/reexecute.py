@@ -17,7 +17,7 @@ from eventlog.capture.kickoffs import ASKED
 from eventlog.capture.playing import Claim, claims, playing, reexecuting, within
 from eventlog.errors import EventLogError, ExecutionNotFoundError
 from eventlog.read import SEQ_MAX, Reader, decode_payload
-from eventlog.record import ExecutionInfo
+from eventlog.record import ExecutionInfo, read_ordinal
 from eventlog.redact import Redaction
 from eventlog.references import kind_of
 from eventlog.replay.path import execution_of
@@ -215,7 +215,7 @@ class RunReexecutor(RunDirector):
             return super().take_place(kickoff)
         self._taken.add(wanted.path)
         label, _, ordinal = wanted.path[1:].rpartition("#")
-        return Claim(self._home, wanted.kind, label, int(ordinal)), wanted
+        return Claim(self._home, wanted.kind, label, read_ordinal(ordinal)), wanted
 
     def _not_recorded(self, kickoff: Kickoff, result: Reexecution) -> DivergedError:
         """Take note of a kickoff that is not on record."""

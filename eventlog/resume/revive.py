@@ -45,13 +45,21 @@ def revive(tree: Any, classes: Classes, *, lenient: bool = False, unchecked: boo
     Raises:
         UnrevivableError: a part of it cannot be made again.
     """
+    try:
+        return _revive(tree, classes, lenient=lenient, unchecked=unchecked)
+    except RecursionError as error:
+        raise UnrevivableError("a stored value nests too deep") from error
+
+
+def _revive(tree: Any, classes: Classes, *, lenient: bool, unchecked: bool) -> Any:
+    """Return the value a tree stands for."""
     if isinstance(tree, list):
-        return [revive(item, classes, lenient=lenient, unchecked=unchecked) for item in tree]
+        return [_revive(item, classes, lenient=lenient, unchecked=unchecked) for item in tree]
     if not isinstance(tree, dict):
         return tree
     tag = next(iter(tree), "")
     if not tag.startswith("$"):
-        return {key: revive(value, classes, lenient=lenient, unchecked=unchecked) for key, value in tree.items()}
+        return {key: _revive(value, classes, lenient=lenient, unchecked=unchecked) for key, value in tree.items()}
     return _tagged(tag, tree, classes, lenient=lenient, unchecked=unchecked)
 
 
@@ -61,9 +69,9 @@ def _tagged(tag: str, tree: dict[str, Any], classes: Classes, *, lenient: bool, 
         if tag in _SIMPLE:
             return _SIMPLE[tag](tree[tag])
         if tag in _NESTED:
-            return _NESTED[tag](tree[tag], lambda inner: revive(inner, classes, lenient=lenient, unchecked=unchecked))
+            return _NESTED[tag](tree[tag], lambda inner: _revive(inner, classes, lenient=lenient, unchecked=unchecked))
         if tag in ("$model", "$dataclass"):
-            fields = {k: revive(v, classes, lenient=lenient, unchecked=unchecked) for k, v in tree["fields"].items()}
+            fields = {k: _revive(v, classes, lenient=lenient, unchecked=unchecked) for k, v in tree["fields"].items()}
             return _instance(tree[tag], fields, classes, lenient=lenient, unchecked=unchecked)
         if tag == "$enum":
             return _member(tree, classes, lenient=lenient, unchecked=unchecked)
@@ -86,7 +94,7 @@ def _instance(name: str, fields: dict[str, Any], classes: Classes, *, lenient: b
 
 def _member(tree: dict[str, Any], classes: Classes, *, lenient: bool, unchecked: bool) -> Any:
     """Return a member of a declared enumeration, or its value."""
-    cls, value = classes.get(tree["$enum"]), revive(tree.get("v"), classes, lenient=lenient, unchecked=unchecked)
+    cls, value = classes.get(tree["$enum"]), _revive(tree.get("v"), classes, lenient=lenient, unchecked=unchecked)
     if cls is not None and issubclass(cls, enum.Enum):
         return cls(value)
     if lenient:

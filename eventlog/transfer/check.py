@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from eventlog.log import Log
+from eventlog.nesting import nests_too_deep
 from eventlog.read import Reader
-from eventlog.replay.folding import nests_too_deep
 from eventlog.transfer.check_bases import BasesCheck, RunConflictError, header_problem, is_here, own_ids
 from eventlog.transfer.lines import DEPTH_MAX, FORMAT, VERSION, VERSION_OF_BASES, EventLine, Header, ImportFileError
 

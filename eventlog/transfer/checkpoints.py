@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
+
 from eventlog.checkpoints import AT_CURSOR
 from eventlog.errors import EncryptedLogError, EventLogError
 from eventlog.log import Log
 from eventlog.storage import open_reader, translated
+
+SECONDS_MAX = 60.0
+"""A document takes a fraction of a second; rows that refer to themselves would take for ever."""
 
 
 class NoCheckpointError(EventLogError):
@@ -28,9 +34,16 @@ def checkpoint_document(log: Log, run: str, branch: str, seq: int) -> str:
         db = open_reader(log.path, log.key)  # refuses a file whose views are not ours
         try:
             db.execute("PRAGMA trusted_schema = ON")  # older SQLite does not trust a view with its own JSON functions
+            _stop_after(db, SECONDS_MAX)
             found = db.execute(AT_CURSOR, (row, seq)).fetchone()
         finally:
             db.close()
     if found is None or found[0] is None:
         raise NoCheckpointError(f"{run}/{branch}@{seq}: no crew, flow or agent runs there")
     return str(found[0])
+
+
+def _stop_after(db: sqlite3.Connection, seconds: float) -> None:
+    """Have SQLite give up what takes longer."""
+    deadline = time.monotonic() + seconds
+    db.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
