@@ -34,11 +34,14 @@ def make_branch(db: sqlite3.Connection, run: int, name: str, parent: int, fork_s
 
 
 def ancestors(db: sqlite3.Connection, branch: int) -> Iterator[tuple[int, int]]:
-    """Yield the branches a branch continues, nearest first, each with its last seq that still belongs to it."""
+    """Yield the branches a branch continues, nearest first, each with its last seq that still belongs to it.
+
+    A branch that was forked before its parent's first event continues none.
+    """
     cut, seen = 2**62, {branch}
     row = db.execute("SELECT parent, fork_seq FROM branches WHERE id = ?", (branch,)).fetchone()
-    while row is not None and row[0] is not None and row[0] not in seen:
-        parent, cut = int(row[0]), min(cut, int(row[1] or 0))
+    while row is not None and row[0] is not None and row[1] and row[0] not in seen:
+        parent, cut = int(row[0]), min(cut, int(row[1]))
         seen.add(parent)
         yield parent, cut
         row = db.execute("SELECT parent, fork_seq FROM branches WHERE id = ?", (parent,)).fetchone()

@@ -390,8 +390,9 @@ class Log:
             self._writer.pipeline.flush(timeout_s=5.0)
         with _logs_lock:
             if self._reader is not None and self._reader.has_moved():
-                self._left.append(self._reader)  # somebody may be in the middle of reading it
-                self._reader = None
+                former = self._reader
+                self._reader = former.successor() if self._writer is None else self._writer.next_reader(former)
+                self._left.append(former)  # somebody may be in the middle of reading it
             if self._reader is None:
                 self._reader = Reader(self.path, self.key)
             return self._reader

@@ -30,7 +30,7 @@ from uuid import uuid4
 
 import msgspec
 
-from eventlog import interrupts, storage
+from eventlog import interrupts, place, storage
 from eventlog.append import Appender
 from eventlog.chain import Chain
 from eventlog.errors import AppendError, EventLogError, LogClosedError, LogMovedError, LogOpenError
@@ -171,6 +171,14 @@ class Pipeline:
             else:
                 self._wait_a_little()
         return not self._queue
+
+    def find_file(self) -> None:
+        """Look where the path leads, and go on there if it leads elsewhere by now: who reads waits for that."""
+        if not self._is_mine() and self._lock.acquire(timeout=place.PART_S):
+            try:
+                self._confirm()
+            finally:
+                self._lock.release()
 
     def run_exclusively(self, job: Callable[[Appender], Any]) -> Any:
         """Run a job of another kind (a snapshot, a new run) on the connection, between transactions.

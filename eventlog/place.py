@@ -24,6 +24,8 @@ OPEN_TRIES = 3
 """A file may be replaced while it is opened, and an overlay gives one another number when it is opened for writing."""
 ALONE_S = 5.0
 NEIGHBOURS = ("-wal", "-shm")
+PART_S = 1.0
+"""How long whoever reads waits for those who write to take the WAL of a former file away."""
 
 
 class Connection(sqlite3.Connection):
@@ -33,6 +35,7 @@ class Connection(sqlite3.Connection):
     file: FileId | None = None
     """``None`` where the numbers of files are not to be trusted: then it never moves."""
     wal: FileId | None = None
+    """Its WAL, if there was one when it was opened."""
     seal: Seal = PLAIN
     """What seals and opens the values in it."""
 
@@ -76,6 +79,19 @@ def has_moved(db: Connection) -> bool:
     except OSError:  # nobody can tell: a folder that may not be looked into
         return False
     return (found.st_dev, found.st_ino) != db.file
+
+
+def is_parted(db: Connection) -> bool:
+    """Whether the WAL beside the path of a connection is not, or no longer, its own; waits for that a while.
+
+    Where a file was replaced, SQLite would read the former one's WAL into the next, and share its index.
+    """
+    deadline = time.monotonic() + PART_S
+    while db.wal is not None and file_id(f"{os.path.realpath(db.path)}-wal") == db.wal:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
 
 
 @contextmanager

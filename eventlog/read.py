@@ -15,13 +15,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventlog import errors
+from eventlog import errors, place
 from eventlog.append import shown_id
 from eventlog.bases import SELECT_BASE, Base, as_base, unsealed_base
 from eventlog.contents import Cache
 from eventlog.nesting import PAYLOAD_DEPTH_MAX, nests_too_deep
 from eventlog.pieces import join_pieces
-from eventlog.place import has_moved
 from eventlog.record import BranchInfo, Event, ExecutionInfo, StoredEvent, read_ordinal
 from eventlog.seal import CONTENT, EVENT, EXECUTION, NAME, PATH, CipherKey, cipher_key
 from eventlog.storage import open_reader, translated
@@ -110,7 +109,19 @@ class Reader:
 
     def has_moved(self) -> bool:
         """Whether the path leads to another file by now: then another reader must be opened."""
-        return has_moved(self._db)
+        return place.has_moved(self._db)
+
+    def successor(self) -> Reader:
+        """Return a reader of the log that the path leads to by now.
+
+        Raises:
+            LogMovedError: the WAL of the former one is still beside it, so that nobody can tell what belongs to it.
+            LogOpenError: it cannot be read as a log.
+        """
+        if not place.is_parted(self._db):
+            what = f"it was replaced while it was open, and {self.file}-wal still belongs to the former file"
+            raise errors.LogMovedError(str(self.file), what)
+        return Reader(self.file, self.key)
 
     def close(self) -> None:
         """Close the connection."""

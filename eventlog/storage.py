@@ -134,6 +134,7 @@ def open_reader(path: Path, key: CipherKey | None = None) -> Connection:
             _unlock(db, path, key)
             if version < FORMAT:
                 stand_ins(db)
+            db.wal = file_id(f"{os.path.realpath(path)}-wal")
         except BaseException:
             db.close()
             raise

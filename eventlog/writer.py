@@ -124,7 +124,7 @@ class Writer:
         )  # fmt: skip
         self.encoder = self._encoder()
         self.pipeline.on_lost = self.encoder.index.clear
-        self.snapshots = Snapshotter(lambda: Reader(path, key), self._store_snapshot, options.snapshot_on)
+        self.snapshots = Snapshotter(self.next_reader, self._store_snapshot, options.snapshot_on)
         self.pipeline.on_collected = self._rows_changed
         self.pipeline.on_replaced = self._forget_definitions
         self.compactor = Compactor(
@@ -200,6 +200,18 @@ class Writer:
 
         degraded = self.pipeline.degraded is not None
         self.pipeline.run_exclusively(run)
+
+    def next_reader(self, former: Reader | None = None) -> Reader:
+        """Return a reader; ``former`` reads a file that the path leads to no more.
+
+        Raises:
+            LogMovedError: the former file was replaced, and nobody took its WAL away.
+            LogOpenError: it cannot be read as a log.
+        """
+        if former is None:
+            return Reader(self.path, self.key)
+        self.pipeline.find_file()
+        return former.successor()
 
     def _make_home(self, run: str, branch: str) -> Home:
         """Return the place of a run's events, which goes on from what is there."""

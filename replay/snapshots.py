@@ -53,6 +53,8 @@ _IS_STORED = "SELECT 1 FROM snapshots WHERE branch = ? AND projection = ? AND se
 log = Logger(__name__)
 Store = Callable[[tuple[Any, ...], Callable[[], bool]], None]
 """Gets a row, and what tells whether it is still true."""
+OpenReader = Callable[[Reader | None], Reader]
+"""Gets the former reader, when the path of its file leads elsewhere by now."""
 Key = tuple[str, str]
 """Run and branch."""
 
@@ -107,7 +109,7 @@ class Follower:
 class Snapshotter:
     """Follows the branches this process appends to."""
 
-    def __init__(self, open_reader: Callable[[], Reader], store: Store, snapshot_on: Collection[str]) -> None:
+    def __init__(self, open_reader: OpenReader, store: Store, snapshot_on: Collection[str]) -> None:
         """``store`` writes a row through the appender's connection; ``"*"`` in ``snapshot_on`` means every event."""
         self._open_reader, self._store = open_reader, store
         self._triggers = frozenset(snapshot_on)
@@ -268,11 +270,11 @@ class Snapshotter:
         """Return the reader of the work in the background."""
         with self._opening:
             if self._reader is not None and self._reader.has_moved():
-                self._reader.close()
-                self._reader = None
+                former, self._reader = self._reader, self._open_reader(self._reader)
+                former.close()
                 self._followers.clear()
             if self._reader is None:
-                self._reader = self._open_reader()
+                self._reader = self._open_reader(None)
             return self._reader
 
     def after_fork_in_child(self) -> None:

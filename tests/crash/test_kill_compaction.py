@@ -99,6 +99,12 @@ def all_states(reader: Reader) -> dict[Place, bytes]:
     return found
 
 
+@pytest.fixture(autouse=True)
+def no_projections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compact with the projections that the killed process had: none, whatever other tests registered in this one."""
+    monkeypatch.setattr("eventlog.replay.projection._registered", {})
+
+
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A closed log: crews of four tasks with large inputs, a fork, and many long texts."""

@@ -160,7 +160,7 @@ def test_several_writers_find_the_same_log_again(nursery: Nursery, tmp_path: Pat
     acknowledged = [int(n) for i in range(3) for n in (tmp_path / f"acknowledged.{i}").read_text().split()]
 
     assert code == 0
-    assert len(acknowledged) == 3 * 200
+    assert len(acknowledged) > 3 * 200
     assert sorted(numbers(tmp_path / "log.db")) == sorted(acknowledged)
     assert list(problems(tmp_path / "log.db")) == []
 

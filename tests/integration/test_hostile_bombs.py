@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import multiprocessing
+import os
 import resource
 import time
 from collections.abc import Callable
@@ -28,10 +31,6 @@ COMMANDS = (
 
 def _limited(path: str, folder: str, commands: tuple[tuple[str, ...], ...], results: Any) -> None:
     """Run command lines in a process with little memory, and tell their exit codes and what they wrote to stderr."""
-    import contextlib
-    import io
-    import os
-
     os.chdir(folder)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     for words in commands:
@@ -46,10 +45,9 @@ def _limited(path: str, folder: str, commands: tuple[tuple[str, ...], ...], resu
 
 def outcomes(path: Path, commands: tuple[tuple[str, ...], ...] = COMMANDS) -> dict[tuple[str, ...], tuple[int, str]]:
     """Return exit code and errors of each command line on a log; one that does not end in time is missing."""
-    results: Any = multiprocessing.get_context("fork").Queue()
-    child = multiprocessing.get_context("fork").Process(
-        target=_limited, args=(str(path), str(path.parent), commands, results)
-    )
+    fresh = multiprocessing.get_context("spawn")  # a fork would have the memory of this process, too
+    results: Any = fresh.Queue()
+    child = fresh.Process(target=_limited, args=(str(path), str(path.parent), commands, results))
     child.start()
     found: dict[tuple[str, ...], tuple[int, str]] = {}
     try:

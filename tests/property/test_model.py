@@ -29,6 +29,8 @@ class LogAndList(RuleBasedStateMachine):
         self.number = 0
         self.model: dict[str, list[tuple[int, int]]] = {"main": []}
         self.oldest: dict[str, int] = {"main": 0}
+        self.begun: dict[str, tuple[str, int]] = {}
+        """Branch → its parent, and the cursor there."""
 
     @initialize()
     def begin(self) -> None:
@@ -73,7 +75,7 @@ class LogAndList(RuleBasedStateMachine):
             return
         self.log.fork("r", parent=parent, to=cursor, branch=name)
         self.model[name] = [pair for pair in self.model[parent] if pair[0] <= cursor]
-        self.oldest[name] = self.oldest[parent] if self.model[name] or self.oldest[parent] else 0
+        self.oldest[name], self.begun[name] = self.oldest[parent] if cursor else 0, (parent, cursor)
 
     @rule(data=st.data())
     def snapshot(self, data: st.DataObject) -> None:
@@ -85,14 +87,17 @@ class LogAndList(RuleBasedStateMachine):
 
     @rule(kept=st.integers(0, 2), tape=st.booleans())
     def compact(self, kept: int, *, tape: bool) -> None:
-        """Drop what may go; the report says where each branch begins now."""
+        """Drop what may go; the report says where each branch begins now, or its parent does up to where it was forked."""
         if not self.model["main"]:
             return
         report = self.log.compact(kept, keep_tape=tape)
         assert [branch.problem for branch in report.branches if branch.problem] == []
         for branch in report.branches:
-            assert branch.cut > self.oldest[branch.branch]
+            assert branch.cut >= self.oldest[branch.branch]
             self.oldest[branch.branch] = branch.cut
+        for name, (parent, cursor) in self.begun.items():
+            if cursor >= self.oldest[parent]:
+                self.oldest[name] = max(self.oldest[name], self.oldest[parent])
 
     @rule()
     def reopen(self) -> None:

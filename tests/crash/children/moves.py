@@ -139,32 +139,40 @@ def crew(folder: Path, *, move: str, back: str = "", durability: Any = "commit",
 
 
 def writers(folder: Path, *, move: str, processes: int, events: int) -> None:
-    """Append from several processes while something happens to the file; each notes what was acknowledged."""
+    """Append from several processes while something happens to the file; each notes what was acknowledged.
+
+    Each goes on for a number of ``events`` after that, and looks where the path leads before it ends.
+    """
     path = folder / "log.db"
     eventlog.open(path).close()
     pids = []
     for number in range(processes):
         pid = os.fork()
         if pid == 0:
-            append_all(path, folder / f"acknowledged.{number}", range(number * 1000, number * 1000 + events))
+            append_all(path, folder / f"acknowledged.{number}", number * 100_000, events)
             os._exit(0)
         pids.append(pid)
     wait_until(lambda: all(lines(folder / f"acknowledged.{n}") > events // 4 for n in range(processes)))
     globals()[move](path)
+    (folder / "moved").touch()
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * processes
 
 
-def append_all(path: Path, witness: Path, numbers: range) -> None:
+def append_all(path: Path, witness: Path, first: int, events: int) -> None:
     """Append numbers, noting each whose append returned; one that is refused is tried again under its id."""
-    log = eventlog.open(path)
+    log, moved = eventlog.open(path), path.with_name("moved")
+    left, n = events, first
     with witness.open("a", buffering=1) as file:
-        for n in numbers:
-            while True:
-                with suppress(AppendError):
-                    log.append("test.appended", {"n": n}, event_id=f"event-{n}", run=f"run{numbers.start}")
-                    break
+        while left:
+            try:
+                log.append("test.appended", {"n": n}, event_id=f"event-{n}", run=f"run{first}")
+            except AppendError:
                 time.sleep(0.01)
+                continue
             file.write(f"{n}\n")
+            n += 1
+            left -= moved.exists()
+    assert log.flush()
 
 
 def lines(path: Path) -> int:
