@@ -39,18 +39,18 @@ def numbers(path: Path, *, field: str = "n") -> list[int]:
     return [int(row[0]) for row in query(path, sql) if row[0] is not None]
 
 
-def problems(path: Path, *, deep: bool = True) -> Iterator[str]:
+def problems(path: Path, *, deep: bool = True, head: str | None = None) -> Iterator[str]:
     """Yield what is wrong with a file: everything ``eventlog verify --deep`` finds."""
-    for found in verify_log(path, Wish(deep=deep)).findings:
+    for found in verify_log(path, Wish(deep=deep, head=head)).findings:
         yield f"{found.kind}, seq {found.seq}: {found.what}"
 
 
-def unexpected(path: Path) -> Iterator[str]:
+def unexpected(path: Path, head: str | None = None) -> Iterator[str]:
     """Yield what is wrong with a file, but for what invented histories bring with them.
 
     Those have payloads that are no JSON, and short texts in the place of the hash of a content.
     """
-    for line in problems(path):
+    for line in problems(path, head=head):
         if NO_JSON not in line and not INVENTED.search(line):
             yield line
 
