@@ -87,7 +87,7 @@ class LogAndList(RuleBasedStateMachine):
 
     @rule(kept=st.integers(0, 2), tape=st.booleans())
     def compact(self, kept: int, *, tape: bool) -> None:
-        """Drop what may go; the report says where each branch begins now, or its parent does up to where it was forked."""
+        """Drop what may go; each branch begins where the report says, or its parent does if that is not too late."""
         if not self.model["main"]:
             return
         report = self.log.compact(kept, keep_tape=tape)

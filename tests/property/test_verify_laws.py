@@ -11,7 +11,6 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-import eventlog
 from eventlog.verifying.verify import verify_log
 from tests.damage import copy_of, editing, grown_log
 from tests.property.test_compact_laws import grow
