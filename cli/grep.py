@@ -7,7 +7,7 @@ from typing import Any
 
 from eventlog.contents import Cache
 from eventlog.errors import EventFormatError
-from eventlog.read import decode_payload
+from eventlog.nesting import decode_payload
 from eventlog.record import StoredEvent
 from eventlog.values import REFS_DEPTH_MAX, ref_hash
 

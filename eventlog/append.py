@@ -46,9 +46,9 @@ _OPEN_EXECUTION = (
     " ON CONFLICT (branch, path) DO UPDATE SET status = 'running', ended_seq = NULL"
 )
 _INSERT_SNAPSHOT = (
-    "INSERT INTO snapshots (branch, seq, kind, projection, version, trigger, created_ns, state)"
-    " VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (branch, projection, seq, kind)"
-    " DO UPDATE SET version = excluded.version, state = excluded.state WHERE excluded.state <> ''"
+    "INSERT INTO snapshots (branch, seq, kind, projection, version, trigger, created_ns, state, proof)"
+    " VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (branch, projection, seq, kind) DO UPDATE"
+    " SET version = excluded.version, state = excluded.state, proof = excluded.proof WHERE excluded.state <> ''"
 )
 _CLOSE_EXECUTION = "UPDATE executions SET status = ?, ended_seq = ? WHERE branch = ? AND path = ?"
 
@@ -463,7 +463,14 @@ class Appender:
             with transaction(self.db):
                 self._catch_up()
                 if is_current() and row[1] >= base_of(self.db, row[0]):
-                    self.db.execute(_INSERT_SNAPSHOT, row)
+                    self.db.execute(_INSERT_SNAPSHOT, (*row, self._snapshot_proof(row)))
         except BaseException:
             self.forget()
             raise
+
+    def _snapshot_proof(self, row: tuple[Any, ...]) -> bytes | None:
+        """Return the proof of a snapshot; a mark without a state has none."""
+        branch, seq, _, projection, version, *_, state = row
+        if not state:
+            return None
+        return self.chain.snapshot_proof(last_event(self.db, branch, seq)[1], seq, projection, version, state)

@@ -49,6 +49,10 @@ class Chain:
         """Return the digest of what stands beside the chain: a base, a tombstone."""
         return self._hash(_pack(("proof", *parts)))
 
+    def snapshot_proof(self, digest: bytes, seq: int, projection: str, version: int, state: str) -> bytes:
+        """Return the proof of a state as it is stored, after the event with that digest."""
+        return self.proof("snapshot", digest, seq, projection, version, state)
+
     def _hash(self, data: bytes) -> bytes:
         """Return ``H``."""
         return blake2b(data, digest_size=DIGEST_BYTES, key=self._key).digest()

@@ -17,7 +17,8 @@ import msgspec
 from eventlog.append import Appender
 from eventlog.cursors import find_cursor
 from eventlog.errors import BranchNameError, EditError
-from eventlog.read import Reader, decode_payload
+from eventlog.nesting import decode_payload
+from eventlog.read import Reader
 from eventlog.record import NewEvent
 from eventlog.replay.downstream import Downstream
 from eventlog.replay.path import self_and_above

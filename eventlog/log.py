@@ -575,13 +575,13 @@ def _before_fork() -> None:
     for log in _logs:
         for reader in (log._reader, log._writer.snapshots._reader if log._writer else None):  # noqa: SLF001
             if reader is not None:
-                reader._lock.acquire()  # noqa: SLF001
+                reader.handle.lock.acquire()
                 _held.append(reader)
 
 
 def _after_fork_in_parent() -> None:
     while _held:
-        _held.pop()._lock.release()  # noqa: SLF001
+        _held.pop().handle.lock.release()
     _logs_lock.release()
 
 
@@ -589,8 +589,8 @@ def _after_fork_in_child() -> None:
     """Connections must be the child's own; they are opened when needed."""
     while _held:
         reader = _held.pop()
-        storage.inherited.append(reader._db)  # noqa: SLF001
-        reader._lock.release()  # noqa: SLF001
+        storage.inherited.append(reader.handle.db)
+        reader.handle.lock.release()
     for log in _logs:
         log._reader = None  # noqa: SLF001
         if log._writer is not None:  # noqa: SLF001

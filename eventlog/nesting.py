@@ -1,8 +1,13 @@
-"""How deep JSON nests, found out without recursion. Pure."""
+"""Decode JSON that nests as deep as it likes; how deep is found out without recursion. Pure."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
+
+import msgspec
+
+from eventlog.errors import EventFormatError
 
 PAYLOAD_DEPTH_MAX = 256
 """The codec nests less; a deeper payload is malformed, whatever the stack of this process could bear."""
@@ -24,3 +29,17 @@ def nests_too_deep(payload: bytes, limit: int = PAYLOAD_DEPTH_MAX) -> bool:
         elif opening in b"]}":
             depth -= 1
     return False
+
+
+def decode_payload(data: bytes) -> Any:
+    """Return the tree of a stored payload.
+
+    Raises:
+        EventFormatError: it is not JSON, or nested beyond reason.
+    """
+    if nests_too_deep(data):
+        raise EventFormatError(f"a stored value cannot be read: it nests deeper than {PAYLOAD_DEPTH_MAX}")
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as e:
+        raise EventFormatError(f"a stored value cannot be read: {e}") from e

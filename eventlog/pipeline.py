@@ -41,6 +41,9 @@ from eventlog.record import NewEvent
 
 Durability = Literal["commit", "fsync", "batch"]
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
+"""Of encoded events that wait until the file can be written again."""
+BACKLOG_BYTES_MAX = 4 * 1024 * 1024
+"""Of those that wait for the background thread; in memory an event takes several times its encoded size."""
 GROUP_EVENTS_MAX = 512
 """Events per transaction: longer ones would make other processes wait."""
 DEGRADED_WAIT_S = 0.05
@@ -428,7 +431,7 @@ class Pipeline:
 
     def _admit(self, item: Item) -> bool:
         """Make room in the queue: write while that works, count a gap while it does not."""
-        while self._queued + item.size > QUEUE_BYTES_MAX and self._queue and not self._is_mine():
+        while self._is_too_much(item.size) and self._queue and not self._is_mine():
             if self.degraded or self.closed:
                 break
             self._write_queue()
@@ -440,6 +443,10 @@ class Pipeline:
         self._gaps[key] = self._gaps.get(key, 0) + len(item.events)
         self._lose(len(item.events), self.degraded or "the log is closed")
         return False
+
+    def _is_too_much(self, size: int) -> bool:
+        """Whether so much more may not wait: while the file can be written, whoever emits faster than that helps."""
+        return self._queued + size > (QUEUE_BYTES_MAX if self.degraded else BACKLOG_BYTES_MAX)
 
     def _patience_s(self) -> float:
         """Return how long an append may wait for the next attempt, or for its log to be put back."""

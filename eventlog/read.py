@@ -6,10 +6,7 @@ WAL while a person looks at a long log.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,23 +16,21 @@ from eventlog import errors, place
 from eventlog.append import shown_id
 from eventlog.bases import SELECT_BASE, Base, as_base, unsealed_base
 from eventlog.contents import Cache
-from eventlog.nesting import PAYLOAD_DEPTH_MAX, nests_too_deep
-from eventlog.pieces import join_pieces
+from eventlog.digests import COLUMNS, Row
+from eventlog.handle import Handle
+from eventlog.nesting import decode_payload
 from eventlog.record import BranchInfo, Event, ExecutionInfo, StoredEvent, read_ordinal
-from eventlog.seal import CONTENT, EVENT, EXECUTION, NAME, PATH, CipherKey, cipher_key
-from eventlog.storage import open_reader, translated
+from eventlog.seal import EVENT, EXECUTION, NAME, PATH, CipherKey, cipher_key
+from eventlog.soundness import Soundness
+from eventlog.storage import open_reader
+from eventlog.texts import LOOKUPS_MAX, Texts, chunks
 from eventlog.values import collect_refs, resolve
 
 PAGE_EVENTS = 500
 SEQ_MAX = 2**62
-PIECES_DEPTH_MAX = 16
-"""Texts in pieces whose pieces are in pieces; ours hold few."""
-NAMES_MAX, MESSAGES_MAX, TEXT_CHARS_MAX = 50_000, 50_000, 16_000_000
+NAMES_MAX = 50_000
 
-_EVENTS = (
-    "SELECT seq, branch, event_id, type, at_ns, parent, previous, triggered, started, emission,"
-    " task, agent, path, flags, payload FROM {source} WHERE {where} ORDER BY seq LIMIT ?"
-)
+_EVENTS = f"SELECT {COLUMNS} FROM {{source}} WHERE {{where}} ORDER BY seq LIMIT ?"
 _RETAINED = (
     "(SELECT e.* FROM retained AS k CROSS JOIN events AS e ON e.seq = k.seq"
     " WHERE k.branch = ? AND k.seq > ? AND k.seq <= ?)"
@@ -45,13 +40,6 @@ _EXECUTIONS = (
     "SELECT path, parent, kind, name, key, status, inputs_hash, started_seq, ended_seq FROM executions"
     " WHERE branch = ? AND started_seq <= ? ORDER BY started_seq"
 )
-_CHAIN = (
-    "WITH RECURSIVE up (hash, parent, text, body) AS ("
-    " SELECT hash, parent, text, body FROM contents WHERE hash = ?"
-    " UNION ALL SELECT c.hash, c.parent, c.text, c.body FROM up JOIN contents AS c ON c.id = up.parent)"
-    " SELECT up.hash, up.body, text.hash FROM up LEFT JOIN contents AS text ON text.id = up.text"
-)
-
 _BELOW = (
     "path IN (WITH RECURSIVE below (id) AS (VALUES (?)"
     " UNION SELECT paths.id FROM below JOIN paths ON paths.parent = below.id) SELECT id FROM below)"
@@ -96,20 +84,20 @@ class Reader:
         """
         self.file = path
         self.key = cipher_key(None, str(path)) if key is None else key
-        self._db = open_reader(path, self.key)
-        self.seal = self._db.seal
-        self._closed = False
-        self._lock = threading.RLock()
+        db = open_reader(path, self.key)
+        self.seal = db.seal
+        self.handle = Handle(path, db)
+        self.query = self.handle.query
+        self.soundness = Soundness(self.handle, self._walk)
+        self._texts = Texts(self.handle, self.soundness)
         self._names: Cache[int, tuple[str, str]] = Cache(NAMES_MAX)
         self._paths: Cache[int, str] = Cache(NAMES_MAX)
         self._ids: Cache[int, str] = Cache(NAMES_MAX)
         self._branches: dict[int, tuple[str | None, str]] = {}
-        self._texts: Cache[str, Any] = Cache(TEXT_CHARS_MAX)
-        self._chains: Cache[str, list[Any]] = Cache(MESSAGES_MAX)
 
     def has_moved(self) -> bool:
         """Whether the path leads to another file by now: then another reader must be opened."""
-        return place.has_moved(self._db)
+        return place.has_moved(self.handle.db)
 
     def successor(self) -> Reader:
         """Return a reader of the log that the path leads to by now.
@@ -118,36 +106,23 @@ class Reader:
             LogMovedError: the WAL of the former one is still beside it, so that nobody can tell what belongs to it.
             LogOpenError: it cannot be read as a log.
         """
-        if not place.is_parted(self._db):
+        if not place.is_parted(self.handle.db):
             what = f"it was replaced while it was open, and {self.file}-wal still belongs to the former file"
             raise errors.LogMovedError(str(self.file), what)
         return Reader(self.file, self.key)
 
     def close(self) -> None:
         """Close the connection."""
-        with self._lock:
-            self._closed = True
-            self._db.close()
+        self.handle.close()
 
     def forget(self) -> None:
         """Read everything anew: rows were rewritten."""
-        with self._lock:
-            caches: tuple[Cache[Any, Any], ...] = (self._names, self._paths, self._ids, self._texts, self._chains)
-            for cache in caches:
-                cache.clear()
-
-    def query(self, sql: str, args: Sequence[Any] = ()) -> list[Any]:
-        """Return all rows of a query.
-
-        Raises:
-            LogDamagedError: SQLite found the file damaged.
-            LogOpenError: it cannot be read at the moment, e.g. another program holds it locked.
-            LogClosedError: the log was closed.
-        """
-        with self._lock, translated(self.file):
-            if self._closed:
-                raise errors.LogClosedError
-            return self._db.execute(sql, args).fetchall()
+        with self.handle.lock:
+            self._names.clear()
+            self._paths.clear()
+            self._ids.clear()
+            self._texts.forget()
+            self.soundness.forget()
 
     # -- runs, branches, lineages -------------------------------------------------------------
 
@@ -174,7 +149,11 @@ class Reader:
         return int(rows[0][0])
 
     def branch_name(self, branch: int) -> tuple[str | None, str]:
-        """Return run and branch name of a row; no run for the events of none."""
+        """Return run and branch name of a row; no run for the events of none.
+
+        Raises:
+            LogDamagedError: the row is not there.
+        """
         known = self._branches.get(branch)
         if known is None:
             rows = self.query(
@@ -182,7 +161,9 @@ class Reader:
                 " WHERE branches.id = ?",
                 (branch,),
             )
-            known = self._branches[branch] = tuple(rows[0]) if rows else (None, "?")
+            if not rows:
+                raise errors.LogDamagedError(str(self.file), f"branch row {branch} is missing; see: eventlog verify")
+            known = self._branches[branch] = tuple(rows[0])
         return known
 
     def branches(self, run: str) -> list[BranchInfo]:
@@ -265,10 +246,23 @@ class Reader:
         return None if base is None else unsealed_base(base, self.seal)
 
     def stored_base(self, branch: int) -> Base | None:
-        """Return the base of a lineage as it is stored; ``None`` when all its events are there."""
+        """Return the base of a lineage as it is stored; ``None`` when all its events are there.
+
+        Raises:
+            LogDamagedError: it is not what compaction wrote.
+        """
         owner = next((owner for owner, _, _, base in self._walk(branch, SEQ_MAX) if base), None)
         rows = self.query(SELECT_BASE, (owner,)) if owner is not None else []
-        return as_base(rows[0]) if rows else None
+        if not rows:
+            return None
+        base = as_base(rows[0])
+        try:
+            self.soundness.require_base(base)
+        except errors.LogDamagedError:
+            if self.query(SELECT_BASE, (owner,)) == rows:
+                raise
+            raise self._compacted(branch, base.seq, BaseMovedError) from None
+        return base
 
     def _walk(self, branch: int, to: int) -> Iterator[tuple[int, int, int, int]]:
         """Yield a branch and its ancestors: row, where it begins (exclusive), where it ends, its base."""
@@ -345,7 +339,7 @@ class Reader:
             for page in self._page_by_page(span + where, (owner,), max(low, after), high, args):
                 if self._bases(segments) != bases:
                     raise self._compacted(branch, max(self._bases(segments)), BaseMovedError)
-                yield from page
+                yield from self._checked(page, gapless=not where)
 
     def _from(self, branch: int, after: int, to: int, *, kept: bool) -> list[Segment]:
         """Return the stretches of a lineage to read; none where only retained events are asked for."""
@@ -372,27 +366,36 @@ class Reader:
             for page in self._page_by_page("1" + where, (base.branch,), after, min(to, base.seq), args, _RETAINED):
                 if self._bases([(base.branch, 0, 0)]) != [base.seq]:
                     raise self._compacted(branch, base.seq, BaseMovedError)
-                yield from page
+                yield from self._checked(page, gapless=False)
 
     def _pages(
         self, where: str, owner: tuple[int, ...], after: int, to: int, more: tuple[int, ...]
     ) -> Iterator[StoredEvent]:
         """Yield events, read page by page."""
         for page in self._page_by_page(where, owner, after, to, more):
-            yield from page
+            yield from self._checked(page, gapless=False)
 
     def _page_by_page(
         self, where: str, owner: tuple[int, ...], after: int, to: int, more: tuple[int, ...], source: str = "events"
-    ) -> Iterator[list[StoredEvent]]:
-        """Yield pages of events, the last one empty unless it reaches ``to``."""
+    ) -> Iterator[list[Row]]:
+        """Yield pages of rows, the last one empty unless it reaches ``to``."""
         sql = _EVENTS.format(where=where, source=source)
         while after < to:
-            rows = self.query(sql, (*owner, after, to, *more, PAGE_EVENTS))
-            self._load_links(rows)
-            yield [self._stored(row) for row in rows]
+            rows = [Row._make(row) for row in self.query(sql, (*owner, after, to, *more, PAGE_EVENTS))]
+            yield rows
             if not rows:
                 return
-            after = rows[-1][0]
+            after = rows[-1].seq
+
+    def _checked(self, rows: list[Row], *, gapless: bool) -> list[StoredEvent]:
+        """Return rows as events.
+
+        Raises:
+            LogDamagedError: one is not what was recorded.
+        """
+        self.soundness.require_events(rows, gapless=gapless)
+        self._load_links(rows)
+        return [self._stored(row) for row in rows]
 
     def at(self, seq: int) -> StoredEvent | None:
         """Return the event at a seq, also one that compaction retained."""
@@ -417,10 +420,10 @@ class Reader:
     def decoded(self, batch: Sequence[StoredEvent]) -> Iterator[Event]:
         """Yield events for the reader; the contents of the whole batch are fetched together."""
         trees = [decode_payload(event.payload) for event in batch]
-        self._load_texts(set().union(*(collect_refs(tree) for tree in trees)) if trees else set())
+        self._texts.load(set().union(*(collect_refs(tree) for tree in trees)))
         for event, tree in zip(batch, trees, strict=True):
             facts = {name: getattr(event, name) for name in event.__struct_fields__}
-            yield Event(**{**facts, "payload": resolve(tree, self.content)})
+            yield Event(**{**facts, "payload": resolve(tree, self._stored_content)})
 
     def _type_ids(self, types: Iterable[str]) -> list[int]:
         """Return the rows of event types; a name may end in ``*``."""
@@ -430,33 +433,33 @@ class Reader:
             found += [int(r[0]) for r in rows]
         return found or [-1]
 
-    def _stored(self, row: Any) -> StoredEvent:
+    def _stored(self, row: Row) -> StoredEvent:
         """Return one row as an event."""
-        seq, branch, event_id, kind, at_ns, parent, previous, triggered, started, emission, task, agent, path = row[:13]
-        run, branch_name = self.branch_name(branch)
-        event_id = shown_id(event_id)
-        self._ids.put(seq, event_id)
-        task_id, task_name = self.name(task) if task is not None else (None, None)
-        agent_id, agent_role = self.name(agent) if agent is not None else (None, None)
+        run, branch_name = self.branch_name(row.branch)
+        event_id = shown_id(row.event_id)
+        self._ids.put(row.seq, event_id)
+        task_id, task_name = self.name(row.task) if row.task is not None else (None, None)
+        agent_id, agent_role = self.name(row.agent) if row.agent is not None else (None, None)
         return StoredEvent(
-            seq=seq, event_id=event_id, type=self.name(kind)[0], at_ns=at_ns, run=run, branch=branch_name,
-            parent_event_id=self._link(parent), previous_event_id=self._link(previous),
-            triggered_by_event_id=self._link(triggered), started_event_id=self._link(started),
-            emission_sequence=emission, task_id=task_id, task_name=task_name or None,
-            agent_id=agent_id, agent_role=agent_role or None, path=self.path(path), flags=row[13],
-            payload=self.seal.unseal(row[14].encode(), EVENT, seq),
+            seq=row.seq, event_id=event_id, type=self.name(row.type)[0], at_ns=row.at_ns, run=run, branch=branch_name,
+            parent_event_id=self._link(row.parent), previous_event_id=self._link(row.previous),
+            triggered_by_event_id=self._link(row.triggered), started_event_id=self._link(row.started),
+            emission_sequence=row.emission, task_id=task_id, task_name=task_name or None,
+            agent_id=agent_id, agent_role=agent_role or None, path=self.path(row.path), flags=row.flags,
+            payload=self.seal.unseal(row.payload.encode(), EVENT, row.seq),
         )  # fmt: skip
 
     def _link(self, link: Any) -> str | None:
         """Return the event id a link means; a compacted event has none any more."""
         return self._ids.get(link) if isinstance(link, int) else shown_id(link)
 
-    def _load_links(self, rows: list[Any]) -> None:
+    def _load_links(self, rows: list[Row]) -> None:
         """Fetch the ids of linked events that are not on this page."""
         for row in rows:
-            self._ids.put(row[0], shown_id(row[2]))
-        wanted = {link for row in rows for link in row[5:9] if isinstance(link, int) and self._ids.get(link) is None}
-        for chunk in _chunks(sorted(wanted)):
+            self._ids.put(row.seq, shown_id(row.event_id))
+        links = {link for row in rows for link in (row.parent, row.previous, row.triggered, row.started)}
+        wanted = [link for link in links if isinstance(link, int) and self._ids.get(link) is None]
+        for chunk in chunks(sorted(wanted), LOOKUPS_MAX):
             marks = ",".join("?" * len(chunk))
             for seq, event_id in self.query(f"SELECT seq, event_id FROM events WHERE seq IN ({marks})", chunk):
                 self._ids.put(seq, shown_id(event_id))
@@ -500,64 +503,25 @@ class Reader:
 
     # -- contents ---------------------------------------------------------------------------------
 
-    def content(self, name: str, depth: int = 0) -> Any:
+    def content(self, name: str) -> Any:
         """Return what a content holds: a text, a JSON tree, or the messages of a conversation.
-
-        ``depth``: how many texts in pieces it is a piece of.
 
         Raises:
             KeyError: it is not there, or it can be no such thing.
+            LogDamagedError: it is not what was recorded.
         """
-        if depth > PIECES_DEPTH_MAX:
-            raise KeyError(name)
-        known = self._texts.get(name)
-        if known is None:
-            known = self._chains.get(name)
-        if known is None:
-            self._load_texts({name}, depth)
-            known = self._texts.get(name)
-        if known is None:
-            known = self._chain(name)
-        return known
+        return self._texts.content(name)
 
-    def _load_texts(self, names: set[str], depth: int = 0) -> None:
-        """Fetch texts and JSON values; conversations are walked when they are needed.
+    def _stored_content(self, name: str) -> Any:
+        """Return a content that must be there, for whoever is not to see what only names it.
 
-        A text whose pieces are not there, or that holds itself, stays unknown.
+        Raises:
+            LogDamagedError: it is not.
         """
-        lookup = partial(self.content, depth=depth + 1)
-        missing = sorted(n for n in names if self._texts.get(n) is None and self._chains.get(n) is None)
-        for chunk in _chunks(missing):
-            marks = ",".join("?" * len(chunk))
-            sql = f"SELECT hash, kind, body FROM contents WHERE hash IN ({marks}) AND kind <> 'message'"
-            for name, kind, stored in self.query(sql, chunk):
-                body = self.seal.unseal_text(stored, CONTENT, name)
-                value = body if kind == "text" else decode_payload(body.encode())
-                with suppress(KeyError):
-                    self._texts.put(name, join_pieces(value, lookup) if kind == "pieces" else value, len(body))
-
-    def _chain(self, name: str) -> list[Any]:
-        """Return the messages of a conversation, from the longest beginning that is known."""
-        with self._lock, translated(self.file):
-            tail: list[Any] = []
-            start: list[Any] = []
-            seen: set[str] = set()
-            for step, body, text in self._db.execute(_CHAIN, (name,)):
-                known = self._chains.get(step)
-                if known is not None:
-                    start = known
-                    break
-                if step in seen:
-                    raise KeyError(name)  # messages that come before themselves
-                seen.add(step)
-                message = decode_payload(self.seal.unseal(body.encode(), CONTENT, step))
-                tail.append({**message, "content": {"$content": text}} if text else message)
-        if not tail and not start:
-            raise KeyError(name)
-        messages = [*start, *reversed(tail)]
-        self._load_texts(collect_refs(tail))
-        self._chains.put(name, messages, len(messages))
-        return messages
+        try:
+            return self._texts.content(name)
+        except KeyError:
+            raise errors.LogDamagedError(str(self.file), f"content {name} is missing; see: eventlog verify") from None
 
     # -- cursors ------------------------------------------------------------------------------------
 
@@ -594,29 +558,9 @@ class Reader:
         return int(rows[0][0]) if rows else None
 
 
-def decode_payload(data: bytes) -> Any:
-    """Return the tree of a stored payload.
-
-    Raises:
-        EventFormatError: it is not JSON, or nested beyond reason.
-    """
-    if nests_too_deep(data):
-        raise errors.EventFormatError(f"a stored value cannot be read: it nests deeper than {PAYLOAD_DEPTH_MAX}")
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as e:
-        raise errors.EventFormatError(f"a stored value cannot be read: {e}") from e
-
-
 def _glob(name: str) -> str:
     """Return a GLOB for a type name in which only ``*`` is special."""
     return "".join(f"[{c}]" if c in "[?" else c for c in name)
-
-
-def _chunks(items: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:
-    """Yield slices small enough for SQLite's limit of parameters."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _id_ranges(prefix: str) -> list[tuple[Any, Any]]:

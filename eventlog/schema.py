@@ -155,6 +155,7 @@ _TABLES_2 = (
   proof BLOB NOT NULL,       -- of the row as it is now
   PRIMARY KEY (what, id)
 ) STRICT, WITHOUT ROWID""",
+    "ALTER TABLE snapshots ADD COLUMN proof BLOB",  # of the state, after the event at its seq
 )
 
 _GUARD = "(SELECT value FROM meta WHERE key = 'compacting') IS NOT 1"
@@ -181,6 +182,8 @@ WHEN {_GUARD}
 BEGIN SELECT RAISE(ABORT, 'contents are immutable; use eventlog compact'); END""",
 )
 
+_UNPROVEN = ("DELETE FROM snapshots WHERE kind = 'cache'", "UPDATE snapshots SET state = '' WHERE state <> ''")
+"""States of format 1 have no proof: they are folded anew when they are asked for."""
 _FIRST_ROWS = (
     checkpoints.NAMES,
     "INSERT INTO meta VALUES ('last_seq', 0), ('compacting', 0), ('salt', hex(randomblob(16)))",
@@ -219,6 +222,8 @@ def migrate(connection: sqlite3.Connection, lock: str = "") -> None:
     @migrations(name="2_compaction")
     def _compaction(db: Any) -> None:
         for statement in _TABLES_2:
+            db.conn.execute(statement)
+        for statement in _UNPROVEN:
             db.conn.execute(statement)
         _renew_views_and_triggers(db.conn)
 
@@ -278,10 +283,11 @@ def objects_digest(objects: dict[str, str]) -> str:
 
 
 def stand_ins(connection: sqlite3.Connection) -> None:
-    """Give a reading connection on an older file the tables it has not, empty; the file stays as it is."""
+    """Give a reading connection on an older file what it has not, empty; the file stays as it is."""
     connection.execute("PRAGMA temp_store = MEMORY")
     for statement in _TABLES_2:
         if statement.startswith("CREATE TABLE"):
             connection.execute(
                 statement.replace("CREATE TABLE", "CREATE TEMP TABLE").replace(" REFERENCES branches (id)", "")
             )
+    connection.execute("CREATE TEMP VIEW snapshots AS SELECT *, NULL AS proof FROM main.snapshots")

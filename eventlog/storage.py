@@ -230,7 +230,7 @@ def translated(path: Path) -> Generator[None]:
         text = str(e)
         if "not a database" in text:
             raise errors.NotAnEventLogError(str(path), "not an SQLite database") from e
-        if "malformed" in text or "corrupt" in text:
+        if "malformed" in text or "corrupt" in text or "decode to UTF-8" in text:
             raise errors.LogDamagedError(str(path), text) from e
         if any(word in text for word in ("readonly", "read-only", "full", "disk I/O", "unable to open")):
             raise errors.LogUnwritableError(str(path), text) from e

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,8 +18,9 @@ from eventlog.values import collect_refs, plain, resolve
 STATE_PROJECTION = "run"
 """Name under which snapshots of ``RunState`` are stored."""
 _NEAREST = (
-    "SELECT seq, state FROM snapshots WHERE branch = ? AND projection = ? AND version = ? AND seq >= ? AND seq <= ?"
-    " AND state <> '' ORDER BY seq DESC LIMIT 1"
+    "SELECT s.seq, s.state, s.proof, e.digest FROM snapshots AS s LEFT JOIN events AS e ON e.seq = s.seq"
+    " WHERE s.branch = ? AND s.projection = ? AND s.version = ? AND s.seq >= ? AND s.seq <= ? AND s.state <> ''"
+    " ORDER BY s.seq DESC LIMIT 1"
 )
 log = Logger(__name__)
 
@@ -81,11 +80,12 @@ def _nearest(reader: Reader, branch: int, to: int, chosen: Projection | None = N
     for owner, low, high in reversed(reader.lineage(branch, to)):
         last = high
         while rows := reader.query(_NEAREST, (owner, projection, version, low, last)):
-            seq, text = rows[0]
-            unseal = partial(reader.seal.unseal_text, text, SNAPSHOT, projection, seq)
-            state = _decoded(seq, unseal, Any if chosen else RunState)
-            if state is not None:
-                return seq, state
+            seq, text, proof, digest = rows[0]
+            try:
+                reader.soundness.require_snapshot(proof, digest, seq, projection, version, text)
+                return seq, _decoded(seq, reader.seal.unseal_text(text, SNAPSHOT, projection, seq), chosen)
+            except (EventFormatError, LogDamagedError, msgspec.MsgspecError, RecursionError) as error:
+                log.warning("snapshot_ignored", seq=seq, error=str(error))  # it is only a shortcut
             last = seq - 1
     return _at_base(reader, branch, chosen)
 
@@ -113,16 +113,18 @@ def _at_base(reader: Reader, branch: int, chosen: Projection | None) -> tuple[in
     return base.seq, settled.get("state")
 
 
-def _decoded(seq: int, unseal: Callable[[], str], kind: Any) -> Any:
-    """Return a stored state, or ``None`` for a damaged one: a snapshot is only a shortcut."""
-    try:
-        state = msgspec.json.decode(unseal(), type=kind)
-    except (EventFormatError, msgspec.MsgspecError, RecursionError) as error:
-        log.warning("snapshot_ignored", seq=seq, error=str(error))
-        return None
-    if isinstance(state, RunState) and state.cursor != seq:
-        log.warning("snapshot_ignored", seq=seq, error=f"it is the state at {state.cursor}")
-        return None
+def _decoded(seq: int, text: str, chosen: Projection | None) -> Any:
+    """Return a stored state.
+
+    Raises:
+        EventFormatError: it is that of another cursor.
+        MsgspecError, RecursionError: it is none.
+    """
+    if chosen is not None:
+        return msgspec.json.decode(text)
+    state = msgspec.json.decode(text, type=RunState)
+    if state.cursor != seq:
+        raise EventFormatError(f"it is the state at {state.cursor}")
     return state
 
 

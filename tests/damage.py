@@ -12,7 +12,7 @@ from typing import Any
 import eventlog
 from eventlog.bases import base_proof, read_base, read_retained
 from eventlog.chain import Chain
-from eventlog.verifying.digests import COLUMNS, Interned, Row, facts_of, tombstone_of
+from eventlog.digests import COLUMNS, Interned, Row, facts_of, tombstone_of
 from tests.scenarios import build
 
 HISTORY = 60
@@ -58,7 +58,7 @@ def rechain(path: Path, chain: Chain) -> None:
             heads[row.branch] = digest
 
 
-def grown_log(path: Path) -> Path:
+def grown_log(path: Path, *, forgetful: bool = True) -> Path:
     """Return a log that has something of everything: forks, contents of every kind, a base, what was forgotten."""
     with eventlog.open(path) as log:
         for number in range(HISTORY):
@@ -76,7 +76,8 @@ def grown_log(path: Path) -> Path:
             log.append("new.step", {"n": number}, run="new")
         log.append("no.run", {"n": 1})
         log.snapshot("new")
-    forget(path)
+    if forgetful:
+        forget(path)
     return path
 
 
@@ -102,6 +103,16 @@ def prove_again(path: Path) -> None:
             base: Any = read_base(db, branch)
             proof = base_proof(Chain(), base, read_retained(db, base))
             db.execute("UPDATE bases SET proof = ? WHERE branch = ?", (proof, branch))
+
+
+def prove_states_again(path: Path) -> None:
+    """Compute the proofs of all stored states anew, without a key."""
+    sql = (
+        "SELECT s.id, e.digest, s.seq, projection, version, state FROM snapshots AS s JOIN events AS e ON e.seq = s.seq"
+    )
+    with editing(path) as db:
+        for row, *facts in db.execute(f"{sql} WHERE state <> ''").fetchall():
+            db.execute("UPDATE snapshots SET proof = ? WHERE id = ?", (Chain().snapshot_proof(*facts), row))
 
 
 def page_bytes(path: Path) -> int:

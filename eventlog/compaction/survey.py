@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from eventlog.errors import EventFormatError
-from eventlog.read import decode_payload
+from eventlog.nesting import decode_payload
 from eventlog.record import EXECUTION_RESULT, FLAG_OMITTED, FLAG_PLACEHOLDER, FLAG_REDACTED, RESUMED, StoredEvent
 from eventlog.replay.path import above, last_segment, self_and_above, short_key, split_task_place
 from eventlog.values import resolve

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from eventlog.codec import dump_json
-from eventlog.read import decode_payload
+from eventlog.nesting import decode_payload
 
 Query = Callable[[str, Sequence[Any]], list[Any]]
 """Runs SQL on a connection and returns the rows."""

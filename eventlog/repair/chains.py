@@ -16,10 +16,10 @@ from typing import Any
 
 import msgspec
 
+from eventlog.digests import COLUMNS, BrokenRowError, Row, as_stored, facts_of
 from eventlog.errors import EventFormatError
-from eventlog.read import decode_payload
+from eventlog.nesting import decode_payload
 from eventlog.repair.links import Links
-from eventlog.verifying.digests import COLUMNS, BrokenRowError, Row, as_stored, facts_of
 
 PAGE_ROWS = 500
 PROVEN, CHANGED, UNPROVEN, DAMAGED, SWEPT = "proven", "changed", "unproven", "damaged", "swept"

@@ -7,11 +7,11 @@ from typing import Any
 
 from eventlog.chain import Chain
 from eventlog.chain_key import META, PLAIN_CHAIN, VARIABLE, fits
+from eventlog.digests import COLUMNS, Row
 from eventlog.errors import ChainKeyError
 from eventlog.record import MAIN_BRANCH
 from eventlog.repair.links import Links
 from eventlog.repair.work import Work
-from eventlog.verifying.digests import COLUMNS, Row
 
 _ORDER = {"names": ("kind", "name", "label"), "paths": ("parent", "label")}
 _USERS = {"names": "(type = ?1 OR task = ?1 OR agent = ?1)", "paths": "path = ?1"}

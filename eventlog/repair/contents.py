@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 
 from eventlog.contents import content_hash
+from eventlog.digests import as_stored
 from eventlog.errors import EventFormatError
+from eventlog.nesting import decode_payload
 from eventlog.pieces import join_pieces
-from eventlog.read import decode_payload
 from eventlog.repair.links import Links
 from eventlog.repair.work import Work
 from eventlog.values import collect_refs
-from eventlog.verifying.digests import as_stored
 
 GOOD, CHANGED, BAD = "good", "changed", "bad"
 PASSES_MAX = 32

@@ -16,11 +16,11 @@ from eventlog.append import INSERT_EVENT
 from eventlog.bases import PUT, as_base, base_proof, read_retained
 from eventlog.chain import DIGEST_BYTES, Chain
 from eventlog.chain_key import META, store_check
+from eventlog.digests import COLUMNS, Interned, Row, digest_after, facts_of, tombstone_of
 from eventlog.errors import EventFormatError
 from eventlog.repair.links import Links
 from eventlog.repair.work import Work
 from eventlog.storage import ARCHIVE_OF, open_writer, transaction
-from eventlog.verifying.digests import COLUMNS, Interned, Row, digest_after, facts_of, tombstone_of
 
 GAP_TYPE = "eventlog.capture_gap"
 PAGE_ROWS = 1000

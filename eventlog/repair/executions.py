@@ -13,14 +13,14 @@ from typing import Any
 import msgspec
 
 from eventlog.codec import dump_json
+from eventlog.digests import BrokenRowError, as_stored
 from eventlog.errors import EventFormatError
-from eventlog.read import decode_payload
+from eventlog.nesting import decode_payload
 from eventlog.record import FLAG_REDACTED
 from eventlog.repair.links import Links
 from eventlog.replay.path import above, execution_of, kind_of
 from eventlog.requests import without_addresses
 from eventlog.transfer.lines import EventLine, opens_execution, status_after
-from eventlog.verifying.digests import BrokenRowError, as_stored
 
 ASKED = {"crew": "inputs", "agent": "messages"}
 _TOLD = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from eventlog.chain import Chain
+from eventlog.digests import COLUMNS, BrokenRowError, Interned, Row, digest_after, facts_of, tombstone_of
 from eventlog.repair.work import Work
-from eventlog.verifying.digests import COLUMNS, BrokenRowError, Interned, Row, digest_after, facts_of, tombstone_of
 
 TRIES_MAX = 200
 _ROW = f"SELECT {COLUMNS} FROM events WHERE seq = ?"

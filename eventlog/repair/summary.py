@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from eventlog.digests import as_stored
 from eventlog.errors import EventFormatError
-from eventlog.read import decode_payload
+from eventlog.nesting import decode_payload
 from eventlog.repair.links import Links
 from eventlog.repair.report import LISTED_MAX, BranchSalvage, LostValue, RepairReport
 from eventlog.repair.work import Work
 from eventlog.values import collect_refs
-from eventlog.verifying.digests import as_stored
 
 _KEPT = "verdict IN ('proven', 'changed', 'unproven')"
 _LOST = (

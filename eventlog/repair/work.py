@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from eventlog.verifying.digests import keep_bytes
+from eventlog.digests import keep_bytes
 
 COLUMNS = {
     "meta": "key PRIMARY KEY, value",

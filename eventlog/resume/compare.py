@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from eventlog.read import decode_payload
+from eventlog.nesting import decode_payload
 from eventlog.record import FLAG_OMITTED, StoredEvent
 from eventlog.requests import normalise
 from eventlog.resume.divergence import first_difference

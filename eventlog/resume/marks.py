@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec.json import encode
 
-from eventlog.read import decode_payload
+from eventlog.nesting import decode_payload
 from eventlog.requests import normalise, without_moments
 
 _DURATIONS = re.compile(rb'"[a-z_]*(?:_ms|_seconds|duration|_time)":\s*-?[0-9.eE+-]+')

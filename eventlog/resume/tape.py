@@ -10,7 +10,8 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from typing import Any
 
-from eventlog.read import Reader, decode_payload
+from eventlog.nesting import decode_payload
+from eventlog.read import Reader
 from eventlog.record import StoredEvent
 from eventlog.replay.path import above
 from eventlog.resume.exchanges import SAVES, Exchange, Finished, OpenTool

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from eventlog.read import Reader, decode_payload
+from eventlog.nesting import decode_payload
+from eventlog.read import Reader
 from eventlog.record import EXECUTION_RESULT, OWN_PREFIX, StoredEvent
 from eventlog.replay.path import split_task_place
 from eventlog.resume.closed import ClosedPlayer

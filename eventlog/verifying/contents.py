@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from eventlog.contents import Cache, content_hash
+from eventlog.digests import as_stored
 from eventlog.errors import EventFormatError
+from eventlog.nesting import decode_payload
 from eventlog.pieces import join_pieces
-from eventlog.read import decode_payload
 from eventlog.seal import CONTENT
 from eventlog.values import collect_refs
-from eventlog.verifying.digests import as_stored
 from eventlog.verifying.report import NOWHERE, Place
 from eventlog.verifying.subject import Subject
 

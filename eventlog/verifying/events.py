@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
+from eventlog.digests import COLUMNS, BrokenRowError, Row, as_stored, digest_after, facts_of, tombstone_of
 from eventlog.errors import EventFormatError
-from eventlog.read import decode_payload
+from eventlog.nesting import decode_payload
 from eventlog.seal import EVENT
 from eventlog.values import collect_refs
 from eventlog.verifying.anchors import Anchors
 from eventlog.verifying.contents import ContentCheck
-from eventlog.verifying.digests import COLUMNS, BrokenRowError, Row, as_stored, digest_after, facts_of, tombstone_of
 from eventlog.verifying.pages import Table, Unreadable
 from eventlog.verifying.subject import Subject
 

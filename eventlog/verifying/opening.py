@@ -6,6 +6,7 @@ import sqlite3
 import struct
 from pathlib import Path
 
+from eventlog.digests import keep_bytes
 from eventlog.errors import FormatTooNewError, LogNotFoundError, LogOpenError, NotAnEventLogError
 from eventlog.raw.wal import read_wal, wal_of
 from eventlog.schema import (
@@ -19,7 +20,6 @@ from eventlog.schema import (
     stored_objects,
 )
 from eventlog.storage import open_unchecked, translated
-from eventlog.verifying.digests import keep_bytes
 from eventlog.verifying.report import Findings
 
 SIGNS = (

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from eventlog.errors import EventLogError
-from eventlog.read import Reader, decode_payload, steadily
+from eventlog.nesting import decode_payload
+from eventlog.read import Reader, steadily
 from eventlog.replay.fold import FOLD_VERSION, apply_event, begin_fold
 from eventlog.replay.rebuild import STATE_PROJECTION
 from eventlog.replay.state import RunState
@@ -18,7 +19,8 @@ from eventlog.verifying.subject import Branch, Subject
 
 ROWS_AT_ONCE = 20
 """A state may be large."""
-_COLUMNS = "id, seq, kind, projection, version, state"
+_COLUMNS = "id, seq, kind, projection, version, state, proof"
+_DIGEST = "SELECT digest FROM events WHERE seq = ?"
 READABLE = "all events; without the snapshot the state is folded from them"
 
 
@@ -35,7 +37,7 @@ class SnapshotCheck:
         wanted: list[tuple[int, int]] = []
         for row in self._subject.rows(_COLUMNS, f"snapshots WHERE branch = {branch.row}", "id", ROWS_AT_ONCE):
             self.count += 1
-            _id, seq, _, projection, version, state = row
+            _id, seq, _, projection, version, state, _ = row
             problem = self._problem(branch, *row[1:])
             if problem:
                 self._wrong(branch, seq, problem)
@@ -45,7 +47,9 @@ class SnapshotCheck:
         if self._reader is not None and wanted:
             self._refold(branch, sorted(wanted), self._reader)
 
-    def _problem(self, branch: Branch, seq: Any, kind: Any, projection: Any, version: Any, state: Any) -> str:
+    def _problem(
+        self, branch: Branch, seq: Any, kind: Any, projection: Any, version: Any, state: Any, proof: Any
+    ) -> str:
         """Return what is wrong with one snapshot by itself."""
         if kind not in ("checkpoint", "cache"):
             return f"it is of no kind we know: {kind!r}"
@@ -53,6 +57,8 @@ class SnapshotCheck:
             return f"it stands at seq {seq!r}, which no event has"
         if not state:
             return ""
+        if proof is not None and not self._is_proven(branch, seq, projection, version, state, proof):
+            return "it is not what was stored"
         try:
             data = self._subject.opened(state, SNAPSHOT, projection, seq)
             if data is None:
@@ -65,6 +71,15 @@ class SnapshotCheck:
         if is_ours and (not isinstance(tree, dict) or tree.get("cursor") != seq):
             return f"it holds another state than the one at seq {seq}"
         return ""
+
+    def _is_proven(self, branch: Branch, seq: int, *stored: Any) -> bool:
+        """Whether a state is the one that was stored after the event at that seq."""
+        *facts, proof = stored
+        chain = self._subject.chain
+        row = self._subject.db.execute(_DIGEST, (seq,)).fetchone()
+        if chain is None or (row is None and seq <= branch.base):
+            return True
+        return row is not None and chain.snapshot_proof(bytes(row[0]), seq, *facts) == proof
 
     def _refold(self, branch: Branch, wanted: list[tuple[int, int]], reader: Reader) -> None:
         """Fold the lineage once and compare the states on the way."""

@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 
 from eventlog.bases import Base, base_proof, read_base, read_retained
+from eventlog.digests import BrokenRowError
 from eventlog.errors import EventFormatError
-from eventlog.read import decode_payload
+from eventlog.nesting import decode_payload
 from eventlog.seal import BASE
 from eventlog.values import collect_refs
 from eventlog.verifying.contents import ContentCheck
-from eventlog.verifying.digests import BrokenRowError
 from eventlog.verifying.events import GAP
 from eventlog.verifying.subject import Branch, Subject
 

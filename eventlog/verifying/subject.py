@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from eventlog.chain import Chain
+from eventlog.digests import Interned, as_stored
 from eventlog.seal import PLAIN, Seal
-from eventlog.verifying.digests import Interned, as_stored
 from eventlog.verifying.pages import Table, Unreadable
 from eventlog.verifying.report import NOWHERE, Findings, Place
 

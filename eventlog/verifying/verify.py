@@ -11,13 +11,13 @@ import msgspec
 
 from eventlog.chain import Chain
 from eventlog.chain_key import PLAIN_CHAIN, VARIABLE, chain_of_environment, fits, stored_check
+from eventlog.digests import COLUMNS, BrokenRowError, Row, digest_after, facts_of
 from eventlog.errors import ChainKeyError, EventLogError, RunNotFoundError
 from eventlog.read import Reader
 from eventlog.schema import read_lock, stored_objects
 from eventlog.seal import PLAIN, CipherKey, Seal, cipher_key, open_seal
 from eventlog.verifying.anchors import Anchors
 from eventlog.verifying.contents import ContentCheck
-from eventlog.verifying.digests import COLUMNS, BrokenRowError, Row, digest_after, facts_of
 from eventlog.verifying.events import EventCheck
 from eventlog.verifying.heads import Entry, check_head, head_of, parse_head
 from eventlog.verifying.opening import open_for_check

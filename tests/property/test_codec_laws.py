@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventlog.codec import Encoder
+from eventlog.nesting import decode_payload
 from eventlog.pieces import join_pieces, split_text
-from eventlog.read import decode_payload
 from eventlog.redact import NoRedactor, Redactor
 from eventlog.values import resolve
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, SecretStr
 
 from eventlog.codec import DEPTH_MAX, AsContent, Encoder, Request
 from eventlog.contents import TEXT_CHARS_MIN
-from eventlog.read import decode_payload
+from eventlog.nesting import decode_payload
 from eventlog.record import FLAG_PLACEHOLDER, FLAG_REDACTED
 from eventlog.redact import Redactor
 from eventlog.values import plain, resolve

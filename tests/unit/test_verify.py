@@ -20,7 +20,7 @@ from eventlog.verifying.heads import HeadFormatError
 from eventlog.verifying.report import Finding, VerifyReport
 from eventlog.verifying.verify import Wish, verify_log
 from tests.cli_world import environment
-from tests.damage import copy_of, edit, grown_log, page_bytes, pages_of, rechain, zero_page
+from tests.damage import copy_of, edit, grown_log, page_bytes, pages_of, prove_states_again, rechain, zero_page
 from tests.verifying import query
 
 DEEP = Wish(deep=True)
@@ -156,7 +156,7 @@ def test_a_content_nobody_refers_to_is_no_damage(plain: Path) -> None:
         ("UPDATE branches SET base_seq = 3 WHERE id = 1", "base"),
         ("INSERT INTO executions VALUES (1, 0, NULL, 'crew', 'c', 'k', '', 'running', 99, NULL)", "execution"),
         ("INSERT INTO executions VALUES (1, 0, NULL, 'crew', 'c', 'k', '', 'melted', 1, NULL)", "execution"),
-        ("INSERT INTO snapshots VALUES (1, 1, 9, 'cache', 'run', 2, '', 0, 'no json')", "snapshot"),
+        ("INSERT INTO snapshots VALUES (1, 1, 9, 'cache', 'run', 2, '', 0, 'no json', NULL)", "snapshot"),
         ("INSERT INTO tombstones VALUES ('elephant', 1, 0, x'00')", "tombstone"),
         ("CREATE TRIGGER mine AFTER INSERT ON events BEGIN SELECT 1; END", "schema"),
         ("DELETE FROM meta WHERE key = 'last_seq'", "file"),
@@ -177,12 +177,20 @@ def test_a_yes_that_is_another_number_is_found(everything: Path) -> None:
     assert kinds(verify_log(everything)) == {"base"}
 
 
+WRONG_STATE = "UPDATE snapshots SET state = replace(state, '\"event_count\":', '\"event_count\":1') WHERE state <> ''"
+
+
+def test_a_changed_state_is_found(everything: Path) -> None:
+    """Reading ignores it. Seen to fail: without the look at its proof."""
+    edit(everything, WRONG_STATE)
+
+    assert kinds(verify_log(everything)) == {"snapshot"}
+
+
 def test_only_a_deep_check_folds_stored_states_again(everything: Path) -> None:
-    """A state that reads well and is wrong gives wrong answers."""
-    edit(
-        everything,
-        "UPDATE snapshots SET state = replace(state, '\"event_count\":', '\"event_count\":1') WHERE state <> ''",
-    )
+    """A state that was wrong when it was stored, as by an error in the fold, gives wrong answers."""
+    edit(everything, WRONG_STATE)
+    prove_states_again(everything)
 
     assert verify_log(everything).ok
     assert kinds(verify_log(everything, DEEP)) == {"snapshot"}

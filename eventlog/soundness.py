@@ -1,0 +1,199 @@
+"""Whether what is read is what was recorded: events by their digests, contents by their hashes, bases by their proofs.
+
+Checked on the way to whoever reads, so that a flipped bit becomes an error and never a state. Rows that were changed
+on purpose (``eventlog forget``) have tombstones that say so; such an event proves itself, but not that none is missing
+just before it. Where the chain has a key that is not here, digests and
+proofs cannot be compared: ``eventlog verify`` says so, too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from eventlog.bases import RETAINED, Base, base_proof
+from eventlog.chain import Chain
+from eventlog.chain_key import PLAIN_CHAIN, chain_of_environment, fits, stored_check
+from eventlog.contents import content_hash
+from eventlog.digests import BrokenRowError, Interned, Row, digest_after, facts_of, tombstone_of
+from eventlog.errors import LogDamagedError
+from eventlog.handle import Handle
+
+Walk = Callable[[int, int], Iterator[tuple[int, int, int, int]]]
+"""Yields a branch and its ancestors: row, where it begins (exclusive), where it ends, its base."""
+_PREVIOUS = (
+    "SELECT e.seq, b.run, e.seq <= b.base_seq, CASE WHEN e.seq <= b.base_seq"
+    " THEN (SELECT previous FROM retained WHERE seq = e.seq)"
+    " ELSE (SELECT digest FROM events WHERE branch = e.branch AND seq < e.seq AND seq > b.base_seq"
+    " ORDER BY seq DESC LIMIT 1) END FROM events AS e JOIN branches AS b ON b.id = e.branch WHERE e.seq IN ({marks})"
+)
+_LAST = "SELECT digest FROM events WHERE branch = ? AND seq > ? AND seq <= ? ORDER BY seq DESC LIMIT 1"
+_BASE = "SELECT digest FROM bases WHERE branch = ?"
+_TOMBSTONE = "SELECT proof FROM tombstones WHERE what = ? AND id = ?"
+LOOKUPS_MAX = 500
+
+Previous = dict[int, tuple[int, bytes | None]]
+"""Seq → the run of its branch, and the digest it follows: ``None`` if nobody knows any more."""
+
+
+def chain_of(db: sqlite3.Connection, path: str) -> Chain | None:
+    """Return the chain of a log; ``None`` if its key is not in the environment.
+
+    Raises:
+        ChainKeyError: the variable of the key is empty.
+    """
+    if stored_check(db) is None:
+        return PLAIN_CHAIN
+    chain = chain_of_environment(path)
+    return chain if chain.is_keyed and fits(db, chain) else None
+
+
+class Soundness:
+    """Checks what one reader reads."""
+
+    def __init__(self, handle: Handle, walk: Walk) -> None:
+        """``walk``: how the reader follows a lineage."""
+        self._handle, self._walk = handle, walk
+        self._interned = Interned(handle.db)
+        self.chain = chain_of(handle.db, str(handle.file))
+        self._proven: set[tuple[int, int, bytes]] = set()
+
+    def forget(self) -> None:
+        """Look at everything anew: rows were rewritten."""
+        self._interned = Interned(self._handle.db)
+        self._proven.clear()
+
+    # -- events ---------------------------------------------------------------------------------------
+
+    def require_events(self, rows: Sequence[Row], *, gapless: bool) -> None:
+        """Return if events are what was recorded; ``gapless``: all of their branches, in order.
+
+        Raises:
+            LogDamagedError: one is not, or one before it is missing.
+        """
+        if self.chain is None or not rows:
+            return
+        previous = self._previous(_first_of_each(rows) if gapless else rows)
+        last: dict[int, tuple[int, bytes | None]] = {}
+        for row in rows:
+            found = last.get(row.branch) or previous.get(row.seq)
+            if found is None:
+                raise self._damaged(f"event {row.seq} belongs to branch row {row.branch}, which is not there")
+            run, before = found
+            try:
+                self._require_event(self.chain, row, run, before)
+            except BrokenRowError as error:
+                raise self._damaged(f"event {row.seq} is not what was recorded: {error}") from error
+            if gapless:
+                last[row.branch] = (run, row.digest)
+
+    def _require_event(self, chain: Chain, row: Row, run: int, previous: bytes | None) -> None:
+        """Compare one event with its digest, and with the run of its branch.
+
+        Raises:
+            BrokenRowError: it is another.
+        """
+        if row.run != run:
+            raise BrokenRowError("it says another run than its branch")
+        if previous is None:
+            return
+        facts = facts_of(row, self._interned)
+        if digest_after(chain, previous, row, facts) == row.digest:
+            return
+        proof = self._tombstone("event", row.seq)
+        if proof is None:
+            raise BrokenRowError("its digest is not that of its content after its predecessor")
+        if tombstone_of(chain, row, facts) != proof:
+            raise BrokenRowError("it was changed on purpose once, and again since")
+
+    def _previous(self, rows: Sequence[Row]) -> Previous:
+        """Return what each event follows."""
+        found: Previous = {}
+        branches = {row.seq: row.branch for row in rows}
+        for start in range(0, len(rows), LOOKUPS_MAX):
+            seqs = [row.seq for row in rows[start : start + LOOKUPS_MAX]]
+            marks = ",".join("?" * len(seqs))
+            for seq, run, is_below, digest in self._handle.query(_PREVIOUS.format(marks=marks), seqs):
+                found[seq] = (run, digest if digest is not None or is_below else self._anchor(branches[seq]))
+        return found
+
+    def _anchor(self, branch: int) -> bytes:
+        """Return what the first event of a branch follows: its base, or the event at which it was forked.
+
+        Raises:
+            LogDamagedError: the base is missing.
+        """
+        for current, _, high, base in self._walk(branch, 2**62):
+            if current != branch and (rows := self._handle.query(_LAST, (current, base, high))):
+                return bytes(rows[0][0])
+            if base:
+                rows = self._handle.query(_BASE, (current,))
+                if not rows:
+                    raise self._damaged(f"the base at {base} is missing")
+                return bytes(rows[0][0])
+        return b""
+
+    # -- what stands beside them ------------------------------------------------------------------------
+
+    def require_content(
+        self, name: str, kind: str, stored: str, data: bytes, *, parent: str | None = None, text: str | None = None,
+        pieces: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        """Return if a content is what its name says.
+
+        ``stored``: its body as it stands in the table; ``data``: opened, and joined if it is in ``pieces``.
+
+        Raises:
+            LogDamagedError: it is another.
+        """
+        seal = self._handle.db.seal
+        if content_hash("text" if kind == "pieces" else kind, data, parent, text, seal.content_key) == name:
+            return
+        proof = self._tombstone("content", name)
+        if proof is None:
+            if any(self._tombstone("content", piece) is not None for piece in pieces):
+                return  # a part of it was forgotten
+            raise self._damaged(f"content {name} is not what its hash says")
+        if self.chain is not None and self.chain.proof("tombstone", "content", name, kind, stored) != proof:
+            raise self._damaged(f"content {name} was changed on purpose once, and again since")
+
+    def require_base(self, base: Base) -> None:
+        """Return if a stored base, and what is retained for it, is what compaction wrote.
+
+        Raises:
+            LogDamagedError: it is not.
+        """
+        key = (base.branch, base.seq, base.proof)
+        if self.chain is None or key in self._proven:
+            return
+        retained = self._handle.query(RETAINED, (base.branch, base.seq))
+        if base_proof(self.chain, base, retained) != base.proof:
+            raise self._damaged(f"the base at {base.seq} is not what compaction wrote")
+        self._proven.add(key)
+
+    def require_snapshot(
+        self, proof: bytes | None, digest: bytes | None, seq: int, projection: str, version: int, state: str
+    ) -> None:
+        """Return if a stored state is what was stored, after the event with that digest.
+
+        Raises:
+            LogDamagedError: it is not.
+        """
+        if self.chain is None:
+            return
+        if digest is None or self.chain.snapshot_proof(digest, seq, projection, version, state) != proof:
+            raise self._damaged(f"the state stored at {seq} is not what was stored there")
+
+    def _tombstone(self, what: str, name: int | str) -> bytes | None:
+        """Return the proof of a row that was changed on purpose."""
+        rows = self._handle.query(_TOMBSTONE, (what, name))
+        return bytes(rows[0][0]) if rows else None
+
+    def _damaged(self, what: str) -> LogDamagedError:
+        """Return the error; what is damaged, and how to learn more."""
+        return LogDamagedError(str(self._handle.file), f"{what}; see: eventlog verify")
+
+
+def _first_of_each(rows: Sequence[Row]) -> list[Row]:
+    """Return the first row of every branch."""
+    return list({row.branch: row for row in reversed(rows)}.values())
