@@ -36,6 +36,14 @@ _RETAINED = (
     " WHERE k.branch = ? AND k.seq > ? AND k.seq <= ?)"
 )
 _NOT_COMPACTED = " AND seq > (SELECT base_seq FROM branches WHERE id = branch)"
+_RUN = (
+    "SELECT id, EXISTS (SELECT 1 FROM runs AS t NOT INDEXED WHERE t.id = r.id AND t.name = r.name)"
+    " FROM runs AS r WHERE name = ? AND id > 0"
+)
+_BRANCH = (
+    "SELECT id, EXISTS (SELECT 1 FROM branches AS t NOT INDEXED WHERE t.id = b.id AND t.run = b.run"
+    " AND t.name = b.name) FROM branches AS b WHERE run = ? AND name = ?"
+)
 _EXECUTIONS = (
     "SELECT path, parent, kind, name, key, status, inputs_hash, started_seq, ended_seq FROM executions"
     " WHERE branch = ? AND started_seq <= ? ORDER BY started_seq"
@@ -132,10 +140,10 @@ class Reader:
         Raises:
             RunNotFoundError: there is none of that name.
         """
-        rows = self.query("SELECT id FROM runs WHERE name = ? AND id > 0", (run,))
+        rows = self.query(_RUN, (run,))
         if not rows:
             raise errors.RunNotFoundError(run)
-        return int(rows[0][0])
+        return self._same(rows[0], f"run {run!r}")
 
     def branch_id(self, run: str, branch: str) -> int:
         """Return the row of a branch.
@@ -143,10 +151,20 @@ class Reader:
         Raises:
             RunNotFoundError, BranchNotFoundError: there is none of that name.
         """
-        rows = self.query("SELECT id FROM branches WHERE run = ? AND name = ?", (self.run_id(run), branch))
+        rows = self.query(_BRANCH, (self.run_id(run), branch))
         if not rows:
             raise errors.BranchNotFoundError(f"{run}/{branch}")
-        return int(rows[0][0])
+        return self._same(rows[0], f"branch {run}/{branch}")
+
+    def _same(self, row: tuple[int, Any], what: str) -> int:
+        """Return the row that an index leads to, if that is what it was asked for: no digest covers names.
+
+        Raises:
+            LogDamagedError: it is another.
+        """
+        if not row[1]:
+            raise self._damaged(f"the index of names does not lead to {what}")
+        return row[0]
 
     def branch_name(self, branch: int) -> tuple[str | None, str]:
         """Return run and branch name of a row; no run for the events of none.
@@ -162,7 +180,7 @@ class Reader:
                 (branch,),
             )
             if not rows:
-                raise errors.LogDamagedError(str(self.file), f"branch row {branch} is missing; see: eventlog verify")
+                raise self._damaged(f"branch row {branch} is missing")
             known = self._branches[branch] = tuple(rows[0])
         return known
 
@@ -274,8 +292,14 @@ class Reader:
             if not rows:
                 return
             parent, fork_seq, base = rows[0]
+            if not (isinstance(fork_seq or 0, int) and isinstance(base, int)):
+                raise self._damaged(f"branch row {current} is no branch")
             yield current, fork_seq or 0, high, base
             current, high = parent if fork_seq else None, min(high, fork_seq or 0)
+
+    def _damaged(self, what: str) -> errors.LogDamagedError:
+        """Return the error that says what is damaged, and how to learn more."""
+        return errors.LogDamagedError(str(self.file), f"{what}; see: eventlog verify")
 
     def _compacted(self, branch: int, oldest: int, kind: type[errors.CompactedError] = errors.CompactedError) -> Any:
         """Return the error that says where replaying a branch can begin."""
@@ -334,12 +358,17 @@ class Reader:
             yield from self._retained(branch, after, to, where, args)
         segments = self._from(branch, after, to, kept=kept)
         bases = self._bases(segments)
+        digest: bytes | None = None
         for owner, low, high in segments:
             span = "branch = ? AND seq > ? AND seq <= ?"
             for page in self._page_by_page(span + where, (owner,), max(low, after), high, args):
                 if self._bases(segments) != bases:
                     raise self._compacted(branch, max(self._bases(segments)), BaseMovedError)
-                yield from self._checked(page, gapless=not where)
+                if where:
+                    self.soundness.require_events(page)
+                else:
+                    digest = self.soundness.require_chain(page, digest)
+                yield from self._as_events(page)
 
     def _from(self, branch: int, after: int, to: int, *, kept: bool) -> list[Segment]:
         """Return the stretches of a lineage to read; none where only retained events are asked for."""
@@ -366,14 +395,16 @@ class Reader:
             for page in self._page_by_page("1" + where, (base.branch,), after, min(to, base.seq), args, _RETAINED):
                 if self._bases([(base.branch, 0, 0)]) != [base.seq]:
                     raise self._compacted(branch, base.seq, BaseMovedError)
-                yield from self._checked(page, gapless=False)
+                self.soundness.require_events(page)
+                yield from self._as_events(page)
 
     def _pages(
         self, where: str, owner: tuple[int, ...], after: int, to: int, more: tuple[int, ...]
     ) -> Iterator[StoredEvent]:
         """Yield events, read page by page."""
         for page in self._page_by_page(where, owner, after, to, more):
-            yield from self._checked(page, gapless=False)
+            self.soundness.require_events(page)
+            yield from self._as_events(page)
 
     def _page_by_page(
         self, where: str, owner: tuple[int, ...], after: int, to: int, more: tuple[int, ...], source: str = "events"
@@ -387,13 +418,8 @@ class Reader:
                 return
             after = rows[-1].seq
 
-    def _checked(self, rows: list[Row], *, gapless: bool) -> list[StoredEvent]:
-        """Return rows as events.
-
-        Raises:
-            LogDamagedError: one is not what was recorded.
-        """
-        self.soundness.require_events(rows, gapless=gapless)
+    def _as_events(self, rows: list[Row]) -> list[StoredEvent]:
+        """Return rows as events."""
         self._load_links(rows)
         return [self._stored(row) for row in rows]
 
@@ -521,7 +547,7 @@ class Reader:
         try:
             return self._texts.content(name)
         except KeyError:
-            raise errors.LogDamagedError(str(self.file), f"content {name} is missing; see: eventlog verify") from None
+            raise self._damaged(f"content {name} is missing") from None
 
     # -- cursors ------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from eventlog.bases import RETAINED, Base, base_proof
 from eventlog.chain import Chain
@@ -65,38 +66,65 @@ class Soundness:
 
     # -- events ---------------------------------------------------------------------------------------
 
-    def require_events(self, rows: Sequence[Row], *, gapless: bool) -> None:
-        """Return if events are what was recorded; ``gapless``: all of their branches, in order.
+    def require_events(self, rows: Sequence[Row]) -> None:
+        """Return if events are what was recorded, each after the one before it.
 
         Raises:
             LogDamagedError: one is not, or one before it is missing.
         """
+        if self.chain is not None and rows:
+            previous = self._previous(rows)
+            for row in rows:
+                self._require_event(self.chain, row, *self._known(previous, row))
+
+    def require_chain(self, rows: Sequence[Row], after: bytes | None) -> bytes | None:
+        """Return the digest of the last of ``rows``: these are all events of a stretch of a branch, as recorded.
+
+        ``after``: digest of the event before them, if that was read, too.
+
+        Raises:
+            LogDamagedError: one is not, or one between them is missing.
+        """
         if self.chain is None or not rows:
-            return
-        previous = self._previous(_first_of_each(rows) if gapless else rows)
-        last: dict[int, tuple[int, bytes | None]] = {}
+            return after
+        run, before = self._known(self._previous(rows[:1]), rows[0])
+        before = after or before
         for row in rows:
-            found = last.get(row.branch) or previous.get(row.seq)
-            if found is None:
-                raise self._damaged(f"event {row.seq} belongs to branch row {row.branch}, which is not there")
-            run, before = found
-            try:
-                self._require_event(self.chain, row, run, before)
-            except BrokenRowError as error:
-                raise self._damaged(f"event {row.seq} is not what was recorded: {error}") from error
-            if gapless:
-                last[row.branch] = (run, row.digest)
+            self._require_event(self.chain, row, run, before)
+            before = row.digest
+        return before
+
+    def _known(self, previous: Previous, row: Row) -> tuple[int, bytes | None]:
+        """Return what was found out about an event.
+
+        Raises:
+            LogDamagedError: its branch is not there.
+        """
+        found = previous.get(row.seq)
+        if found is None:
+            raise self._damaged(f"event {row.seq} belongs to branch row {row.branch}, which is not there")
+        return found
 
     def _require_event(self, chain: Chain, row: Row, run: int, previous: bytes | None) -> None:
         """Compare one event with its digest, and with the run of its branch.
 
         Raises:
+            LogDamagedError: it is another.
+        """
+        try:
+            if row.run != run:
+                raise BrokenRowError("it says another run than its branch")
+            if previous is not None:
+                self._compare(chain, row, previous)
+        except BrokenRowError as error:
+            raise self._damaged(f"event {row.seq} is not what was recorded: {error}") from error
+
+    def _compare(self, chain: Chain, row: Row, previous: bytes) -> None:
+        """Compare one event with its digest.
+
+        Raises:
             BrokenRowError: it is another.
         """
-        if row.run != run:
-            raise BrokenRowError("it says another run than its branch")
-        if previous is None:
-            return
         facts = facts_of(row, self._interned)
         if digest_after(chain, previous, row, facts) == row.digest:
             return
@@ -157,6 +185,16 @@ class Soundness:
         if self.chain is not None and self.chain.proof("tombstone", "content", name, kind, stored) != proof:
             raise self._damaged(f"content {name} was changed on purpose once, and again since")
 
+    def text(self, stored: Any, name: str) -> str:
+        """Return the body of a content.
+
+        Raises:
+            LogDamagedError: it is no text.
+        """
+        if not isinstance(stored, str):
+            raise self._damaged(f"content {name} is no text")
+        return stored
+
     def require_base(self, base: Base) -> None:
         """Return if a stored base, and what is retained for it, is what compaction wrote.
 
@@ -192,8 +230,3 @@ class Soundness:
     def _damaged(self, what: str) -> LogDamagedError:
         """Return the error; what is damaged, and how to learn more."""
         return LogDamagedError(str(self._handle.file), f"{what}; see: eventlog verify")
-
-
-def _first_of_each(rows: Sequence[Row]) -> list[Row]:
-    """Return the first row of every branch."""
-    return list({row.branch: row for row in reversed(rows)}.values())

@@ -107,9 +107,7 @@ def prove_again(path: Path) -> None:
 
 def prove_states_again(path: Path) -> None:
     """Compute the proofs of all stored states anew, without a key."""
-    sql = (
-        "SELECT s.id, e.digest, s.seq, projection, version, state FROM snapshots AS s JOIN events AS e ON e.seq = s.seq"
-    )
+    sql = "SELECT s.id, e.digest, seq, projection, version, state FROM snapshots AS s JOIN events AS e USING (seq)"
     with editing(path) as db:
         for row, *facts in db.execute(f"{sql} WHERE state <> ''").fetchall():
             db.execute("UPDATE snapshots SET proof = ? WHERE id = ?", (Chain().snapshot_proof(*facts), row))

@@ -88,8 +88,8 @@ def answers(path: Path, asked: list[tuple[str, str, list[int]]]) -> Answers:
                     state = log.state(run, branch=branch, to=seq)
                 except EventLogError:
                     continue
-                if state.cursor:
-                    found[run, branch, state.cursor] = msgspec.json.encode(state)  # before seq, if that is lost
+                if state.cursor:  # it stands before seq if that is lost; its status tells whether more follows
+                    found[run, branch, state.cursor] = msgspec.json.encode(msgspec.structs.replace(state, status=""))
             for number, event in enumerate(_events(log, run, branch)):
                 found[run, branch, "events", number] = msgspec.msgpack.encode(event)
     return found
