@@ -19,9 +19,9 @@ import click
 from eventlog import __version__
 from eventlog.cli.options import examples
 from eventlog.cli.text import harmless
-from eventlog.errors import EventLogError
+from eventlog.errors import EventLogError, LogDamagedError
 
-FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
+FAILED, USAGE, DAMAGED, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 
 COMMANDS = {
     "demo": "demo:demo",
@@ -117,7 +117,7 @@ def _run_command(args: Sequence[str]) -> int | Callable[[], Any] | None:
     except click.ClickException as error:
         return _tell(error.format_message(), "", error.exit_code)
     except EventLogError as error:
-        return _tell(str(error), error.hint, FAILED)
+        return _tell(str(error), error.hint, DAMAGED if isinstance(error, LogDamagedError) else FAILED)
     except sqlite3.Error as error:
         return _tell(f"SQLite: {error}", "check the file: eventlog doctor", FAILED)
     except OSError as error:

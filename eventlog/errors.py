@@ -79,7 +79,7 @@ class NotAnEventLogError(LogOpenError):
 class LogDamagedError(LogOpenError):
     """The file is damaged."""
 
-    hint = "copy the file with its -wal and -shm neighbours before anything else touches it"
+    hint = "copy it with its -wal and -shm first; `eventlog verify` says more, `eventlog repair` saves what it holds"
 
 
 class LogMovedError(LogOpenError):

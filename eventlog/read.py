@@ -298,8 +298,8 @@ class Reader:
             current, high = parent if fork_seq else None, min(high, fork_seq or 0)
 
     def _damaged(self, what: str) -> errors.LogDamagedError:
-        """Return the error that says what is damaged, and how to learn more."""
-        return errors.LogDamagedError(str(self.file), f"{what}; see: eventlog verify")
+        """Return the error that says what is damaged."""
+        return errors.LogDamagedError(str(self.file), what)
 
     def _compacted(self, branch: int, oldest: int, kind: type[errors.CompactedError] = errors.CompactedError) -> Any:
         """Return the error that says where replaying a branch can begin."""

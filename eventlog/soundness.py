@@ -228,5 +228,5 @@ class Soundness:
         return bytes(rows[0][0]) if rows else None
 
     def _damaged(self, what: str) -> LogDamagedError:
-        """Return the error; what is damaged, and how to learn more."""
-        return LogDamagedError(str(self._handle.file), f"{what}; see: eventlog verify")
+        """Return the error that says what is damaged."""
+        return LogDamagedError(str(self._handle.file), what)

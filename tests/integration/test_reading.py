@@ -136,23 +136,6 @@ def test_an_event_id_may_be_shortened_to_six_characters(tmp_path: Path) -> None:
         assert next(opened.events("r")).event_id == "a2345678-9abc-4def-8123-456789abcdef"
 
 
-def test_a_missing_content_leaves_its_reference_and_breaks_nothing(tmp_path: Path) -> None:
-    """A damaged log is still read as far as it goes."""
-    with eventlog.open(tmp_path / "y.db") as opened:
-        opened.append("a.b", {"text": "long " * 200, "n": 1}, run="r")
-    db = sqlite3.connect(tmp_path / "y.db")
-    with db:
-        db.execute("UPDATE meta SET value = 1 WHERE key = 'compacting'")
-        db.execute("DELETE FROM contents")
-    db.close()
-
-    with eventlog.open(tmp_path / "y.db", readonly=True) as opened:
-        payload = next(opened.events("r")).payload
-
-    assert payload["n"] == 1
-    assert set(payload["text"]) == {"$content"}
-
-
 def test_a_read_only_log_refuses_to_write_and_changes_no_byte(tmp_path: Path) -> None:
     """Reading is safe on a file that matters."""
     with eventlog.open(tmp_path / "y.db") as opened:

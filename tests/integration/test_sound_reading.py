@@ -1,0 +1,98 @@
+"""What is read is what was recorded, or an error that says where it is not; what lies before that can still be read.
+
+``tests/crash/test_torn.py`` damages files at random; here each kind of row is changed once, with a look at the words.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import eventlog
+from eventlog import LogDamagedError
+from eventlog.cli.main import run as command
+from tests.damage import edit
+
+LONG = "a text that is long enough to be kept among the large values " * 5
+WRONG = {
+    "a payload": "UPDATE events SET payload = replace(payload, '5', '6') WHERE seq = 5",
+    "a type": "UPDATE names SET name = 'an.error' WHERE name = 'the.fifth'",
+    "a time": "UPDATE events SET at_ns = at_ns + 1 WHERE seq = 5",
+    "an id": "UPDATE events SET event_id = 'another' WHERE seq = 5",
+    "a flag": "UPDATE events SET flags = flags + 1 WHERE seq = 5",
+    "a run": "UPDATE events SET run = 77 WHERE seq = 5",
+    "an event taken away": "DELETE FROM events WHERE seq = 4",
+    "a digest": "UPDATE events SET digest = zeroblob(20) WHERE seq = 5",
+    "a content": "UPDATE contents SET body = replace(body, 'long', 'LONG')",
+    "a content taken away": "DELETE FROM contents",
+}
+"""What was changed → how; nothing before seq 4 is touched."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A log of eight events, the fifth and all after it with a large value."""
+    with eventlog.open(tmp_path / "log.db", snapshot_on=()) as log:
+        for n in range(1, 9):
+            log.append("the.fifth" if n == 5 else "an.other", {"n": n, "text": LONG if n >= 5 else ""}, run="r")
+    return tmp_path / "log.db"
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_was_changed_is_not_shown(what: str, path: Path) -> None:
+    """Seen to fail: without the digests, and without the hashes of contents."""
+    edit(path, WRONG[what])
+    seen = []
+    with eventlog.open(path, readonly=True) as log:
+        assert log.state("r", to=3).event_count == 3
+        with pytest.raises(LogDamagedError):
+            seen.extend(event.payload["n"] for event in log.events("r"))
+
+    assert seen == [1, 2, 3, 4][: len(seen)]
+
+
+@pytest.mark.parametrize("what", [what for what in WRONG if "content" not in what])
+def test_no_state_is_made_of_it(what: str, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not by the library, and not by the command, which ends with the code for damage."""
+    edit(path, WRONG[what])
+    with eventlog.open(path, readonly=True) as log, pytest.raises(LogDamagedError):
+        log.state("r")
+
+    assert command(["replay", "r", "--db", str(path)]) == 3
+    assert "eventlog verify" in capsys.readouterr().err  # the hint
+
+
+def test_a_stored_state_that_was_changed_is_folded_anew(path: Path) -> None:
+    """Seen to fail: without the proof of the state."""
+    with eventlog.open(path) as log:
+        log.snapshot("r", to=6)
+        good = log.state("r")
+    edit(path, "UPDATE snapshots SET state = replace(state, '\"event_count\":6', '\"event_count\":7')")
+
+    with eventlog.open(path, readonly=True) as log:
+        assert log.state("r") == good
+
+
+def test_a_base_that_was_changed_is_refused(path: Path) -> None:
+    """There are no events any more to fold it from. Seen to fail: without its proof."""
+    with eventlog.open(path) as log:
+        log.compact(0)
+    edit(path, "UPDATE bases SET state = replace(state, '\"event_count\":8', '\"event_count\":7')")
+
+    with eventlog.open(path, readonly=True) as log, pytest.raises(LogDamagedError, match="base at 8"):
+        log.state("r")
+
+
+def test_without_the_key_of_the_chain_a_log_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only its contents are compared then; with the key everything is."""
+    monkeypatch.setenv("EVENTLOG_KEY", "a long random text")
+    with eventlog.open(tmp_path / "log.db") as log:
+        log.append_many([("a.b", {"n": n}) for n in range(3)], run="r")
+    edit(tmp_path / "log.db", "UPDATE events SET payload = '{\"n\":7}' WHERE seq = 2")
+
+    with eventlog.open(tmp_path / "log.db", readonly=True) as log, pytest.raises(LogDamagedError):
+        log.state("r")
+    monkeypatch.delenv("EVENTLOG_KEY")
+    with eventlog.open(tmp_path / "log.db", readonly=True) as log:
+        assert log.state("r").event_count == 3
