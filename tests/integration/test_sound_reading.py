@@ -43,7 +43,7 @@ def path(tmp_path: Path) -> Path:
 def test_what_was_changed_is_not_shown(what: str, path: Path) -> None:
     """Seen to fail: without the digests, and without the hashes of contents."""
     edit(path, WRONG[what])
-    seen = []
+    seen: list[int] = []
     with eventlog.open(path, readonly=True) as log:
         assert log.state("r", to=3).event_count == 3
         with pytest.raises(LogDamagedError):
