@@ -21,8 +21,8 @@ from eventlog.repair.links import Links
 from eventlog.repair.work import Work
 from eventlog.storage import ARCHIVE_OF, open_writer, transaction
 from eventlog.verifying.digests import COLUMNS, Interned, Row, digest_after, facts_of, tombstone_of
+from eventlog.verifying.events import GAP
 
-GAP_TYPE = "eventlog.capture_gap"
 PAGE_ROWS = 1000
 OWN_META = ("compacting", "last_seq", "unswept", META)
 
@@ -165,7 +165,7 @@ class _EventCopy:
 
     def _type_of_gaps(self) -> int:
         """Return the row of the name of markers."""
-        key = ("type", GAP_TYPE, "")
+        key = ("type", GAP, "")
         self._db.execute("INSERT OR IGNORE INTO names (kind, name, label) VALUES (?, ?, ?)", key)
         return int(self._db.execute("SELECT id FROM names WHERE kind = ? AND name = ?", key[:2]).fetchone()[0])
 

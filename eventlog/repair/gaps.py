@@ -12,6 +12,8 @@ import msgspec
 
 from eventlog.repair.chains import DAMAGED, Break
 from eventlog.repair.work import Work
+from eventlog.verifying.digests import as_stored
+from eventlog.verifying.events import GAP, LostSeqs
 
 CAUSE = "lost to damage of the file; saved by eventlog repair"
 
@@ -39,6 +41,11 @@ _ENDS = (
     " WHERE l.branch IS NOT NULL GROUP BY l.branch"
 )
 _PUT = "INSERT OR IGNORE INTO lost (seq) VALUES (?)"
+_FORMER = (
+    "SELECT e.payload FROM events AS e JOIN names AS n ON n.id = e.type WHERE n.kind = 'type' AND n.name = ?"
+    " AND e.verdict IN ('proven', 'changed', 'unproven')"
+)
+_FORGIVE = "DELETE FROM lost WHERE branch IS NULL AND seq >= ? AND seq <= ?"
 _RANGE = "seq > ? AND seq < ?"
 
 
@@ -62,6 +69,17 @@ def find_lost(work: Work, breaks: Iterable[Break]) -> None:
         is_told = work.one(f"SELECT 1 FROM lost WHERE {_RANGE} LIMIT 1", gap.after, gap.before)
         if gap.after < floor and not is_told:  # compaction may have taken them: nobody knows
             _fill(work, gap.after, gap.before)
+    _leave_out_told(work)
+
+
+def _leave_out_told(work: Work) -> None:
+    """Take no seq down again that a former repair has accounted for."""
+    for (payload,) in work.db.execute(_FORMER, (GAP,)).fetchall():
+        try:
+            told = msgspec.json.decode(as_stored(payload), type=LostSeqs)
+        except msgspec.MsgspecError:
+            continue
+        work.db.executemany(_FORGIVE, told.lost)
 
 
 def _fill(work: Work, after: int, before: int) -> None:
