@@ -21,6 +21,7 @@ HISTORY = 60
 
 def copy_of(source: Path, target: Path) -> Path:
     """Return a copy of a closed log."""
+    target.parent.mkdir(exist_ok=True)
     for suffix in ("-wal", "-shm"):
         target.with_name(target.name + suffix).unlink(missing_ok=True)
     return Path(shutil.copy(source, target))

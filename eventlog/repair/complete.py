@@ -20,6 +20,18 @@ _CANDIDATES = (
     " UNION ALL SELECT b.branch, b.seq, b.digest FROM bases AS b JOIN branches AS o ON o.id = b.branch WHERE o.run = ?"
     " ORDER BY 2 DESC"
 )
+_MISPLACED = (
+    "SELECT e.seq, k.branch FROM events AS e LEFT JOIN known_events AS k ON k.seq = e.seq"
+    " LEFT JOIN branches AS b ON b.id = e.branch WHERE b.id IS NULL OR e.branch <> k.branch OR e.seq <= b.fork_seq"
+    " ORDER BY e.seq"
+)
+"""Events of branches nobody knows or that begin later, and those that their index has on another one."""
+_DIFFER = (
+    "SELECT 'run', r.name, k.name FROM runs AS r JOIN known_runs AS k ON k.id = r.id"
+    " WHERE r.name <> k.name AND r.id > 0"
+    " UNION ALL SELECT 'branch', b.name, k.name FROM branches AS b JOIN known_branches AS k ON k.id = b.id"
+    " WHERE b.name <> k.name AND b.id > 0"
+)
 
 
 def fill_names(work: Work) -> None:
@@ -53,7 +65,7 @@ def complete(links: Links) -> None:
     work.db.execute(
         "INSERT OR IGNORE INTO branches SELECT id, run, name, NULL, NULL, NULL, 0, NULL, 0, NULL FROM known_branches"
     )
-    _correct_places(work)
+    _correct_places(links)
     _name_the_nameless(work)
     work.db.execute(
         "UPDATE branches SET base_seq = coalesce((SELECT seq FROM bases WHERE branch = branches.id), base_seq, 0)"
@@ -87,13 +99,19 @@ def _set(work: Work, table: str, row: int, values: Any) -> None:
     work.db.execute(f"UPDATE {table} SET {names} WHERE id = ?", (*values, row))
 
 
-def _correct_places(work: Work) -> None:
-    """Put events where the index has them, and branches into runs that are there."""
-    work.db.execute(
-        "UPDATE events SET branch = (SELECT branch FROM known_events WHERE seq = events.seq)"
-        " WHERE branch NOT IN (SELECT id FROM branches)"
-        " AND (SELECT branch FROM known_events WHERE seq = events.seq) IN (SELECT id FROM branches)"
-    )
+def _correct_places(links: Links) -> None:
+    """Put events on the branch that proves them or that the index has, and branches into runs that are there."""
+    work = links.work
+    known = {row for (row,) in work.db.execute("SELECT id FROM branches")}
+    for seq, told in work.db.execute(_MISPLACED).fetchall():
+        row: Any = links.row(seq)
+        place = told if row.branch not in known and told in known else row.branch
+        if told in known and links.follows_neighbour(row._replace(branch=told)):
+            place = told
+        elif not links.follows_neighbour(row):
+            others = (found for (found,) in work.db.execute("SELECT id FROM branches WHERE run = ?", (row.run,)))
+            place = next((found for found in others if links.proves_next(row._replace(branch=found))), place)
+        work.db.execute("UPDATE events SET branch = ? WHERE seq = ?", (place, seq))
     work.db.execute(
         "UPDATE branches SET run = coalesce((SELECT run FROM events WHERE branch = branches.id GROUP BY run"
         " ORDER BY count(*) DESC LIMIT 1), run) WHERE run NOT IN (SELECT id FROM runs)"
@@ -111,14 +129,23 @@ def _name_the_nameless(work: Work) -> None:
         " FROM known_events WHERE branch IS NOT NULL AND run IS NOT NULL GROUP BY branch"
     )
     work.db.execute("UPDATE known_events SET branch = NULL WHERE branch NOT IN (SELECT id FROM branches)")
-    work.db.execute("UPDATE branches SET name = 'salvaged-' || id WHERE name IS NULL")
+    for table in ("branches", "runs"):
+        work.db.execute(
+            f"UPDATE {table} SET name = coalesce((SELECT name FROM known_{table} WHERE id = {table}.id),"
+            " 'salvaged-' || id) WHERE name IS NULL"
+        )
     work.db.execute(
         "INSERT OR IGNORE INTO runs SELECT run, 'salvaged-' || run, 0, 'named', 0 FROM branches WHERE run IS NOT NULL"
         " GROUP BY run"
     )
-    work.db.execute("UPDATE runs SET name = 'salvaged-' || id WHERE name IS NULL")
     work.db.execute("UPDATE OR IGNORE runs SET name = '' WHERE id = 0")
     work.db.execute("UPDATE branches SET name = 'main' WHERE id = 0")
+
+
+def doubtful_names(work: Work) -> list[str]:
+    """Return what should be said of runs and branches whose row and index differ: no digest covers their names."""
+    rows = work.db.execute(_DIFFER).fetchall()
+    return [f"{what} {name!r} may be called {other!r}: its row and its index differ" for what, name, other in rows]
 
 
 def _find_fork(links: Links, branch: int, run: int) -> None:

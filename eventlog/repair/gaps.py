@@ -40,6 +40,11 @@ _ENDS = (
     "SELECT l.branch, coalesce((SELECT max(seq) FROM events WHERE branch = l.branch), 0) FROM lost AS l"
     " WHERE l.branch IS NOT NULL GROUP BY l.branch"
 )
+_DAMAGED = (
+    "SELECT e.seq, iif(e.seq <= b.fork_seq, 0, e.branch) FROM events AS e JOIN branches AS b ON b.id = e.branch"
+    " WHERE e.verdict = ?"
+)
+"""One on a branch that begins later belonged to no one knows which."""
 _PUT = "INSERT OR IGNORE INTO lost (seq) VALUES (?)"
 _FORMER = (
     "SELECT e.payload FROM events AS e JOIN names AS n ON n.id = e.type WHERE n.kind = 'type' AND n.name = ?"
@@ -98,7 +103,7 @@ def place_markers(work: Work, breaks: list[Break], now_ns: int) -> None:
 
     One for each damaged event, for each broken chain, for each branch whose end is lost, and in no run for the rest.
     """
-    damaged = work.db.execute("SELECT seq, branch FROM events WHERE verdict = ?", (DAMAGED,))
+    damaged = work.db.execute(_DAMAGED, (DAMAGED,))
     for seq, branch in damaged.fetchall():
         _put(work, seq, branch, Stretch(1, CAUSE, [], now_ns))
     for seq, branch in work.db.execute(_LOST_RETAINED).fetchall():

@@ -11,6 +11,7 @@ from eventlog.verifying.digests import COLUMNS, BrokenRowError, Interned, Row, d
 TRIES_MAX = 200
 _ROW = f"SELECT {COLUMNS} FROM events WHERE seq = ?"
 _BEFORE = f"SELECT {COLUMNS} FROM events WHERE branch = ? AND seq < ? ORDER BY seq DESC LIMIT 1"
+_AFTER = f"SELECT {COLUMNS} FROM events WHERE branch = ? AND seq > ? ORDER BY seq LIMIT 1"
 _PROOF = "SELECT proof FROM tombstones WHERE what = 'event' AND id = ?"
 
 
@@ -58,6 +59,11 @@ class Links:
         """Whether an event is proven by the one that stands before it on its branch, or by none."""
         found = self.work.db.execute(_BEFORE, (row.branch, row.seq)).fetchone()
         return self.follows(b"" if found is None else Row._make(found).digest, row)
+
+    def proves_next(self, row: Row) -> bool:
+        """Whether the event after it on its branch was made with its digest: it stood there, whatever else is wrong."""
+        found = self.work.db.execute(_AFTER, (row.branch, row.seq)).fetchone()
+        return found is not None and self.follows(row.digest, Row._make(found))
 
     def prove_any(self, where: str, *args: Any) -> bool:
         """Whether one of the first events that a condition chooses is proven by its neighbour."""

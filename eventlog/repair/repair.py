@@ -13,7 +13,7 @@ from eventlog.newfile import new_file
 from eventlog.repair.bases import judge_bases
 from eventlog.repair.chains import ChainJudge, in_order
 from eventlog.repair.collect import Collected, collect
-from eventlog.repair.complete import choose_chain, complete, fill_names
+from eventlog.repair.complete import choose_chain, complete, doubtful_names, fill_names
 from eventlog.repair.contents import judge_contents, stand_in, want
 from eventlog.repair.copy import copy_to
 from eventlog.repair.executions import tell_again
@@ -120,7 +120,7 @@ def _want_and_replace(links: Links) -> list[tuple[str, int | None]]:
 
 def _notes(links: Links, found: Collected, kickoffs: int) -> list[str]:
     """Return what else a person should know."""
-    notes = []
+    notes = doubtful_names(links.work)
     if found.missing_pages:
         notes.append(f"the file ends {found.missing_pages} pages early: what stood there is not known")
     if found.wal:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import eventlog
-from eventlog.repair.repair import repair_log
 from eventlog.verifying.verify import Wish, verify_log
 from tests.damage import copy_of, edit, editing, flip, grown_log, page_bytes, pages_of, seqs_on, zero_page
 from tests.repairing import Facts, Salvage, facts_in, salvage, wrongs
@@ -248,47 +247,3 @@ def test_rows_beside_the_events_do_no_harm(good: Facts, bad: Path, statement: st
     found = repaired(good, edit(bad, statement))
 
     assert wrongs(found) == []
-
-
-# -- after it -----------------------------------------------------------------------------------------
-
-
-def test_a_repaired_log_can_be_gone_on_with(good: Facts, bad: Path) -> None:
-    """Append, fork on both sides of the gap, snapshot, compact."""
-    page = pages_of(bad, "events")[2]
-    gap = min(seqs_on(bad, page))
-    found = repaired(good, zero_page(bad, page))
-    with eventlog.open(found.path) as log:
-        appended = log.append("some.thing", {"n": 1}, run="new")
-        log.fork("new", to=gap - 1, branch="before")
-        log.fork("new", branch="after")
-        log.append("some.thing", {"n": 2}, run="new", branch="before")
-        log.append("some.thing", {"n": 3}, run="new", branch="after")
-        log.snapshot("new", to=appended)
-        log.compact(1)
-        report = log.verify(deep=True)
-
-    assert (wrongs(found), report.findings) == ([], [])
-    assert appended > max(good)
-
-
-def test_nothing_is_left_of_a_repair_that_is_stopped(bad: Path, tmp_path: Path) -> None:
-    """At any step: no new log, no half of one, no work file."""
-    steps: list[str] = []
-
-    def stop(what: str, _count: int) -> None:
-        if what not in steps:
-            steps.append(what)
-            raise KeyboardInterrupt
-
-    before = sorted(tmp_path.iterdir())
-    for _ in range(20):
-        try:
-            repair_log(bad, tmp_path / "new.db", progress=stop)
-        except KeyboardInterrupt:
-            assert sorted(tmp_path.iterdir()) == before
-            continue
-        break
-
-    assert steps == ["reading pages", "checking large values", "checking chains", "writing events", "verifying"]
-    assert (tmp_path / "new.db").exists()
