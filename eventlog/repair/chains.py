@@ -19,7 +19,8 @@ import msgspec
 from eventlog.errors import EventFormatError
 from eventlog.read import decode_payload
 from eventlog.repair.links import Links
-from eventlog.verifying.digests import COLUMNS, BrokenRowError, Row, as_stored, facts_of
+from eventlog.seal import EVENT
+from eventlog.verifying.digests import COLUMNS, BrokenRowError, Row, facts_of
 
 PAGE_ROWS = 500
 PROVEN, CHANGED, UNPROVEN, DAMAGED, SWEPT = "proven", "changed", "unproven", "damaged", "swept"
@@ -150,7 +151,7 @@ class ChainJudge:
         """Return whether an event that nothing proves is kept: if nothing speaks against it."""
         try:
             facts_of(row, self._links.interned)
-            decode_payload(as_stored(row.payload))
+            decode_payload(self._links.opened(row.payload, EVENT, row.seq))
         except (BrokenRowError, EventFormatError):
             return DAMAGED
         return UNPROVEN if self._keeps_unproven else DAMAGED

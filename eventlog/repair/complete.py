@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from eventlog.chain import Chain
-from eventlog.chain_key import META, PLAIN_CHAIN, VARIABLE, fits
-from eventlog.errors import ChainKeyError
 from eventlog.record import MAIN_BRANCH
 from eventlog.repair.links import Links
 from eventlog.repair.work import Work
@@ -38,22 +34,6 @@ def fill_names(work: Work) -> None:
     """Take from their indexes the names and paths that are lost."""
     for table in _ORDER:
         work.db.execute(f"INSERT OR IGNORE INTO {table} SELECT * FROM other_{table}")
-
-
-def choose_chain(work: Work, path: Path, given: Chain) -> Chain:
-    """Return the chain of the log: with the key that is given, if it has one.
-
-    Raises:
-        ChainKeyError: it has another key, or the key is not given: nothing could be proven.
-    """
-    if work.one("SELECT 1 FROM meta WHERE key = ?", META) is None:
-        chains = [chain for chain in (PLAIN_CHAIN, given) if Links(work, chain).prove_any("1")]
-        return chains[0] if chains else PLAIN_CHAIN
-    if not given.is_keyed:
-        raise ChainKeyError(str(path), f"its chain was made with a key, and {VARIABLE} is not set")
-    if not fits(work.db, given) and not Links(work, given).prove_any("1"):
-        raise ChainKeyError(str(path), f"{VARIABLE} is not the key its chain was made with")
-    return given
 
 
 def complete(links: Links) -> None:

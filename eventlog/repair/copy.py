@@ -19,6 +19,7 @@ from eventlog.chain_key import META, store_check
 from eventlog.errors import EventFormatError
 from eventlog.repair.links import Links
 from eventlog.repair.work import Work
+from eventlog.seal import EVENT, CipherKey
 from eventlog.storage import ARCHIVE_OF, open_writer, transaction
 from eventlog.verifying.digests import COLUMNS, Interned, Row, digest_after, facts_of, tombstone_of
 from eventlog.verifying.events import GAP
@@ -62,14 +63,14 @@ _EXECUTIONS = (
 _NEIGHBOUR = "SELECT at_ns FROM events WHERE branch = ? AND seq {} ? AND at_ns IS NOT NULL ORDER BY seq {} LIMIT 1"
 
 
-def copy_to(part: Path, links: Links, now_ns: int, on_event: Callable[[], None]) -> None:
-    """Fill the file at ``part``, which is empty, with everything that is kept.
+def copy_to(part: Path, links: Links, key: CipherKey, now_ns: int, on_event: Callable[[], None]) -> None:
+    """Fill the file at ``part``, which is empty, with everything that is kept; sealed with the same key and lock.
 
     Raises:
         LogOpenError: it cannot be written.
     """
     is_archive = links.work.one("SELECT 1 FROM meta WHERE key = ?", ARCHIVE_OF) is not None
-    db = open_writer(part, archive=is_archive, chain=links.chain)
+    db = open_writer(part, key=key, like=links.seal, archive=is_archive, chain=links.chain)
     try:
         with transaction(db):
             _copy_frame(db, links)
@@ -158,6 +159,7 @@ class _EventCopy:
         """``db``: the new log."""
         self._db, self._work, self._now_ns = db, links.work, now_ns
         self._chain: Chain = links.chain
+        self._seal = links.seal
         self._interned = Interned(db)
         self._heads: dict[int, bytes] = {}
         self._begins = {row: (run, base) for row, run, base in db.execute("SELECT id, run, base_seq FROM branches")}
@@ -205,6 +207,7 @@ class _EventCopy:
         """Write the event that stands for lost ones; a damaged one's digest stays if others vouch for it."""
         run, base = self._begins[branch]
         links = (None, None, None, None, None, None, None)
+        payload = self._seal.seal_text(payload, EVENT, seq)
         row = Row(seq, branch, run, uuid4().bytes, self._gap_type, self._time(branch, seq), *links, 0, 0, payload, b"")
         known = self._vouched(seq, is_retained=seq <= base)
         facts = facts_of(row._replace(digest=bytes(DIGEST_BYTES)), self._interned)

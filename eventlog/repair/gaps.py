@@ -10,9 +10,11 @@ from collections.abc import Iterable
 
 import msgspec
 
+from eventlog.errors import EventFormatError
 from eventlog.repair.chains import DAMAGED, Break
+from eventlog.repair.links import Links
 from eventlog.repair.work import Work
-from eventlog.verifying.digests import as_stored
+from eventlog.seal import EVENT
 from eventlog.verifying.events import GAP, LostSeqs
 
 CAUSE = "lost to damage of the file; saved by eventlog repair"
@@ -47,7 +49,7 @@ _DAMAGED = (
 """One on a branch that begins later belonged to no one knows which."""
 _PUT = "INSERT OR IGNORE INTO lost (seq) VALUES (?)"
 _FORMER = (
-    "SELECT e.payload FROM events AS e JOIN names AS n ON n.id = e.type WHERE n.kind = 'type' AND n.name = ?"
+    "SELECT e.seq, e.payload FROM events AS e JOIN names AS n ON n.id = e.type WHERE n.kind = 'type' AND n.name = ?"
     " AND e.verdict IN ('proven', 'changed', 'unproven')"
 )
 _FORGIVE = "DELETE FROM lost WHERE branch IS NULL AND seq >= ? AND seq <= ?"
@@ -64,8 +66,9 @@ class Stretch(msgspec.Struct, frozen=True):
     found_at_ns: int
 
 
-def find_lost(work: Work, breaks: Iterable[Break]) -> None:
+def find_lost(links: Links, breaks: Iterable[Break]) -> None:
     """Take down every seq that should be there and is not, with its branch if an index knows it."""
+    work = links.work
     floor = work.one(_FLOOR)
     work.db.execute(_KNOWN, (floor,))
     work.db.execute(_RETAINED)
@@ -74,17 +77,17 @@ def find_lost(work: Work, breaks: Iterable[Break]) -> None:
         is_told = work.one(f"SELECT 1 FROM lost WHERE {_RANGE} LIMIT 1", gap.after, gap.before)
         if gap.after < floor and not is_told:  # compaction may have taken them: nobody knows
             _fill(work, gap.after, gap.before)
-    _leave_out_told(work)
+    _leave_out_told(links)
 
 
-def _leave_out_told(work: Work) -> None:
+def _leave_out_told(links: Links) -> None:
     """Take no seq down again that a former repair has accounted for."""
-    for (payload,) in work.db.execute(_FORMER, (GAP,)).fetchall():
+    for seq, payload in links.work.db.execute(_FORMER, (GAP,)).fetchall():
         try:
-            told = msgspec.json.decode(as_stored(payload), type=LostSeqs)
-        except msgspec.MsgspecError:
+            told = msgspec.json.decode(links.opened(payload, EVENT, seq), type=LostSeqs)
+        except (EventFormatError, msgspec.MsgspecError):
             continue
-        work.db.executemany(_FORGIVE, told.lost)
+        links.work.db.executemany(_FORGIVE, told.lost)
 
 
 def _fill(work: Work, after: int, before: int) -> None:
