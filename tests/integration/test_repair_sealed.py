@@ -30,8 +30,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     seen = record_whole("sequential_native", tmp_path_factory.mktemp("whole"), key=KEY)
     with eventlog.open(seen.file, key=KEY) as log:
         log.append_many([("old.step", {"n": n, "text": f"{n % 7} {SECRET} " * 20}) for n in range(40)], run="old")
-        log.append("old.step", {"text": "what shall be forgotten"}, run="old")
-        log.snapshot("old")
+        log.snapshot("old", to=log.cursor(None, "old").seq - 20)
         log.append_many([("old.step", {"n": n}) for n in range(9)], run="old")
         log.compact(1)
         log.fork("old", branch="other")
@@ -94,7 +93,10 @@ def test_a_whole_log_is_saved_as_it_is(whole: Seen, good: Facts, bad: Path) -> N
 
 
 def test_any_one_page_may_be_gone(whole: Seen, good: Facts, bad: Path) -> None:
-    """But that which says how the log is encrypted: without it no key opens anything."""
+    """But that which says how the log is encrypted: without it no key opens anything.
+
+    Seen to fail: without the schema, the record of migrations was taken for names, and events of those names were lost.
+    """
     lock = set(pages_of(whole.file, "meta"))
     costs = {page: seqs_on(whole.file, page) for page in pages_of(whole.file, "events")}
     forgotten = {row[0] for row in query(whole.file, "SELECT id FROM tombstones WHERE what = 'event'")}
@@ -122,7 +124,7 @@ def test_a_bit_may_flip_anywhere(whole: Seen, good: Facts, bad: Path) -> None:
 def test_a_lost_text_is_stood_in_for_and_told(good: Facts, bad: Path) -> None:
     """What stands there is sealed as the text was."""
     with eventlog.open(bad, readonly=True, key=KEY) as log:
-        seq, field = next((e.seq, e.payload["text"]) for e in log.events("old") if e.type == "old.step")
+        seq, field = next((e.seq, e.payload["text"]) for e in log.events("old") if SECRET in str(e.payload))
     edit(bad, "UPDATE contents SET body = substr(body, 1, 50) || 'AAAA' || substr(body, 55) WHERE kind = 'text'")
     found = repaired(good, bad)
     with eventlog.open(found.path, readonly=True, key=KEY) as log:
