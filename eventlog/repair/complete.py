@@ -27,6 +27,8 @@ _DIFFER = (
     " WHERE r.name <> k.name AND r.id > 0"
     " UNION ALL SELECT 'branch', b.name, k.name FROM branches AS b JOIN known_branches AS k ON k.id = b.id"
     " WHERE b.name <> k.name AND b.id > 0"
+    " UNION ALL SELECT 'class of event', n.label, o.label FROM names AS n JOIN other_names AS o ON o.id = n.id"
+    " WHERE n.label <> o.label AND n.kind = 'type'"
 )
 
 
@@ -41,6 +43,7 @@ def complete(links: Links) -> None:
     for table in _ORDER:
         _mend(links, table)
     work = links.work
+    _drop_useless(work)
     work.db.execute("INSERT OR IGNORE INTO runs SELECT id, name, 0, 'named', 0 FROM known_runs")
     work.db.execute(
         "INSERT OR IGNORE INTO branches SELECT id, run, name, NULL, NULL, NULL, 0, NULL, 0, NULL FROM known_branches"
@@ -64,13 +67,25 @@ def _mend(links: Links, table: str) -> None:
     listed = ", ".join(f"o.{name}" for name in columns)
     sql = f"SELECT t.id, {listed} FROM {table} AS t JOIN other_{table} AS o ON o.id = t.id WHERE {differ}"
     for row, *other in work.db.execute(sql).fetchall():
-        if not links.prove_any(_USERS[table], row):
-            own = work.db.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE id = ?", (row,)).fetchone()
+        own = work.db.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE id = ?", (row,)).fetchone()
+        if None in own or not links.prove_any(_USERS[table], row):
             _set(work, table, row, other)
             links.forget_names()
-            if not links.prove_any(_USERS[table], row):
+            if None not in own and not links.prove_any(_USERS[table], row):
                 _set(work, table, row, own)
     links.forget_names()
+
+
+def _drop_useless(work: Work) -> None:
+    """Take out names and paths of which a part is lost, and names that nothing uses: they may be somebody else's twin.
+
+    No digest covers the class of an event: without it, the name of its type does.
+    """
+    work.db.execute("UPDATE names SET label = '' WHERE label IS NULL AND kind = 'type'")
+    for table, columns in _ORDER.items():
+        work.db.execute(f"DELETE FROM {table} WHERE " + " OR ".join(f"{column} IS NULL" for column in columns))
+    used = " UNION ALL ".join(f"SELECT {column} FROM events WHERE {column} > 0" for column in ("type", "task", "agent"))
+    work.db.execute(f"DELETE FROM names WHERE id NOT IN ({used})")
 
 
 def _set(work: Work, table: str, row: int, values: Any) -> None:
@@ -123,7 +138,7 @@ def _name_the_nameless(work: Work) -> None:
 
 
 def doubtful_names(work: Work) -> list[str]:
-    """Return what should be said of runs and branches whose row and index differ: no digest covers their names."""
+    """Return what should be said where row and index differ and no digest covers it: names of runs, among others."""
     rows = work.db.execute(_DIFFER).fetchall()
     return [f"{what} {name!r} may be called {other!r}: its row and its index differ" for what, name, other in rows]
 

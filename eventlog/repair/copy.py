@@ -91,10 +91,8 @@ def _rows(work: Work, sql: str) -> list[Any]:
 def _copy_frame(db: sqlite3.Connection, links: Links) -> None:
     """Copy what events hang on: names, paths, runs, branches, and the facts about the log."""
     work = links.work
-    named = "kind IS NOT NULL AND name IS NOT NULL AND label IS NOT NULL"
-    db.executemany("INSERT OR IGNORE INTO names VALUES (?,?,?,?)", _rows(work, f"SELECT * FROM names WHERE {named}"))
-    told = "parent IS NOT NULL AND label IS NOT NULL"
-    db.executemany("INSERT OR IGNORE INTO paths VALUES (?,?,?)", _rows(work, f"SELECT * FROM paths WHERE {told}"))
+    db.executemany("INSERT OR IGNORE INTO names VALUES (?,?,?,?)", _rows(work, "SELECT * FROM names"))
+    db.executemany("INSERT OR IGNORE INTO paths VALUES (?,?,?)", _rows(work, "SELECT * FROM paths"))
     for row, name, *rest in _rows(work, "SELECT * FROM runs WHERE id > 0 ORDER BY id"):
         taken = db.execute("SELECT 1 FROM runs WHERE name = ?", (name,)).fetchone() is not None
         db.execute("INSERT INTO runs VALUES (?,?,?,?,?)", (row, f"{name}-{row}" if taken else name, *rest))

@@ -31,13 +31,14 @@ _KNOWN = (
     " OR k.seq IN (SELECT seq FROM known_retained))"
 )
 _RETAINED = (
-    "INSERT OR IGNORE INTO lost (seq, branch) SELECT seq, branch FROM retained"
-    " WHERE seq NOT IN (SELECT seq FROM events)"
+    "INSERT OR IGNORE INTO lost (seq, branch) SELECT k.seq, iif(k.seq > coalesce(b.fork_seq, 0), k.branch, NULL)"
+    " FROM retained AS k LEFT JOIN branches AS b ON b.id = k.branch WHERE k.seq NOT IN (SELECT seq FROM events)"
 )
+"""A branch that was forked may retain events of its parent."""
 _FIRST = "SELECT min(seq) FROM lost WHERE seq > ?1 AND seq < ?2 AND taken IS NULL AND {}"
 _COUNT = "SELECT count(*) FROM lost WHERE seq > ?1 AND seq < ?2 AND {}"
 _THERE = "SELECT seq FROM events WHERE seq > ? AND seq < ? ORDER BY seq"
-_LOST_RETAINED = "SELECT l.seq, l.branch FROM lost AS l JOIN retained AS k ON k.seq = l.seq GROUP BY l.seq"
+_LOST_RETAINED = "SELECT l.seq, coalesce(l.branch, 0) FROM lost AS l JOIN retained AS k ON k.seq = l.seq GROUP BY l.seq"
 _ENDS = (
     "SELECT l.branch, coalesce((SELECT max(seq) FROM events WHERE branch = l.branch), 0) FROM lost AS l"
     " WHERE l.branch IS NOT NULL GROUP BY l.branch"

@@ -21,7 +21,12 @@ from eventlog.verifying.digests import (
 
 TRIES_MAX = 200
 _ROW = f"SELECT {COLUMNS} FROM events WHERE seq = ?"
-_BEFORE = f"SELECT {COLUMNS} FROM events WHERE branch = ? AND seq < ? ORDER BY seq DESC LIMIT 1"
+_BEFORE = (
+    "SELECT digest FROM (SELECT digest FROM events WHERE branch = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT 1)"
+    " UNION ALL SELECT previous FROM retained WHERE seq = ?2"
+    " UNION ALL SELECT digest FROM bases WHERE branch = ?1 AND seq < ?2"
+    " UNION ALL SELECT e.digest FROM branches AS b JOIN events AS e ON e.seq = b.fork_seq WHERE b.id = ?1"
+)
 _AFTER = f"SELECT {COLUMNS} FROM events WHERE branch = ? AND seq > ? ORDER BY seq LIMIT 1"
 _KEPT = "SELECT seq, payload FROM events WHERE verdict IN ('proven', 'changed', 'unproven')"
 _REFERS = " AND payload LIKE '%$content%'"
@@ -92,9 +97,9 @@ class Links:
             return False
 
     def follows_neighbour(self, row: Row) -> bool:
-        """Whether an event is proven by the one that stands before it on its branch, or by none."""
-        found = self.work.db.execute(_BEFORE, (row.branch, row.seq)).fetchone()
-        return self.follows(b"" if found is None else Row._make(found).digest, row)
+        """Whether an event is proven by what may stand before it: an event, what is kept of one, a base, or nothing."""
+        found = self.work.db.execute(_BEFORE, (row.branch, row.seq)).fetchall()
+        return any(self.follows(previous, row) for (previous,) in [*found, (b"",)])
 
     def proves_next(self, row: Row) -> bool:
         """Whether the event after it on its branch was made with its digest: it stood there, whatever else is wrong."""
