@@ -70,6 +70,7 @@ def _lost(report: RepairReport) -> str:
     parts = [
         count_of(report.lost, "event") if report.lost else "",
         f"{report.unaccounted} missing seqs that nobody knows" if report.unaccounted else "",
+        count_of(report.names_lost, "name") if report.names_lost else "",
         count_of(report.contents_lost, "large value") if report.contents_lost else "",
         f"the proof of {count_of(report.unproven, 'event')}" if report.unproven else "",
         "the proof of a base" if any(branch.base for branch in report.branches) else "",

@@ -173,6 +173,9 @@ def _wrong_report(found: Salvage) -> list[str]:
     report, kept = found.report, len(found.new) - len(found.markers)
     untold = found.lost - found.told
     lossless = not found.lost and not found.unproven and not report.contents_lost and not report.unaccounted
+    lossless = lossless and {facts[2:4] for facts in found.good.values()} <= {
+        facts[2:4] for facts in found.new.values()
+    }
     return [
         *([f"{sorted(untold)} are lost and not told"] if len(untold) > report.unaccounted else []),
         *(f"{seq} is told as lost" for seq in sorted(found.told - found.lost)),

@@ -30,6 +30,11 @@ _DIFFER = (
     " UNION ALL SELECT 'class of event', n.label, o.label FROM names AS n JOIN other_names AS o ON o.id = n.id"
     " WHERE n.label <> o.label AND n.kind = 'type'"
 )
+_LOST_NAMES = " UNION ALL ".join(
+    f"SELECT name FROM {table} AS t WHERE name = 'salvaged-' || id"
+    f" AND name NOT IN (SELECT name FROM known_{table} WHERE id = t.id)"
+    for table in ("runs", "branches")
+)
 
 
 def fill_names(work: Work) -> None:
@@ -135,6 +140,11 @@ def _name_the_nameless(work: Work) -> None:
     )
     work.db.execute("UPDATE OR IGNORE runs SET name = '' WHERE id = 0")
     work.db.execute("UPDATE branches SET name = 'main' WHERE id = 0")
+
+
+def lost_names(work: Work) -> list[str]:
+    """Return the names that runs and branches got whose own are lost, with their indexes."""
+    return [name for (name,) in work.db.execute(_LOST_NAMES)]
 
 
 def doubtful_names(work: Work) -> list[str]:

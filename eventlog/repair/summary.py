@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from eventlog.errors import EventFormatError
 from eventlog.read import decode_payload
+from eventlog.repair.complete import lost_names
 from eventlog.repair.links import Links
 from eventlog.repair.report import LISTED_MAX, BranchSalvage, LostValue, RepairReport
 from eventlog.repair.work import Work
@@ -38,7 +39,8 @@ def summarise(links: Links, bases: dict[int, str], values: list[tuple[str, int |
     )
     report.contents_lost = len(values)
     report.values = _values(links, values[:LISTED_MAX])
-    report.ok = not (report.lost or report.unaccounted or report.unproven or values or bases)
+    report.names_lost = len(lost_names(work))
+    report.ok = not (report.names_lost or report.lost or report.unaccounted or report.unproven or values or bases)
     return report
 
 

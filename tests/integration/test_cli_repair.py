@@ -29,9 +29,9 @@ repair_log("small.db", "new.db", progress=lambda what, _: what == sys.argv[1] an
 
 
 @pytest.fixture
-def small(cli: Cli, tmp_path: Path) -> Cli:
+def small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
     """The command line on a log of some events, in a folder of its own."""
-    cli.db = tmp_path / "logs" / "small.db"
+    cli = Cli(tmp_path / "logs" / "small.db", capsys)
     with eventlog.open(cli.db) as log:
         log.append_many([("some.thing", {"n": n, "text": f"{n} " + "so " * 200}) for n in range(EVENTS)], run="r")
     return cli
@@ -89,6 +89,15 @@ def test_a_lost_base_is_said(small: Cli, new: Path) -> None:
     assert result.code == LOSSES
     assert "the proof of a base" in result.out
     assert "its base is lost" in result.out
+
+
+def test_lost_names_are_counted(small: Cli, new: Path) -> None:
+    """The run is there, under another name."""
+    edit(small.db, "DELETE FROM runs WHERE id > 0")
+
+    result = small("repair", "--into", new)
+
+    assert (result.code, "1 name" in result.out, "salvaged-1" in result.out) == (LOSSES, True, True)
 
 
 def test_a_log_that_sqlite_refuses_is_saved(small: Cli, new: Path) -> None:

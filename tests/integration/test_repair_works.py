@@ -284,6 +284,16 @@ def test_a_name_that_its_index_has_otherwise_is_in_doubt(good: Facts, bad: Path,
         assert (wrongs(found, set()), found.report.notes) == ([], [])
 
 
+def test_a_name_that_is_lost_with_its_index_is_told(good: Facts, bad: Path) -> None:
+    """Every event is kept, under a name that says what happened."""
+    found = repaired(good, edit(bad, "DELETE FROM branches WHERE name = 'other'"))
+    again = salvage(found.new, found.path, bad.with_name("newer.db"))
+
+    assert (found.report.ok, found.report.names_lost, found.report.lost) == (False, 1, 0)
+    assert {facts[3] for facts in found.new.values()} == {"main", "salvaged-3"}
+    assert (again.report.ok, again.report.names_lost) == (True, 0)
+
+
 # -- going on -----------------------------------------------------------------------------------------
 
 
