@@ -1,4 +1,8 @@
-"""``repair``: what a damaged log still holds, what of it is lost, and that the damaged file stays as it is."""
+"""``repair``: what a damaged log still holds, what of it is lost, and that the damaged file stays as it is.
+
+Seen to fail: an event whose digest does not fit was kept as proven; the damaged file was opened ``r+b``; the report left
+out events that stood on a page that is gone; no event accounted for seqs that no index knows.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from tests.damage import copy_of, edit, editing, flip, grown_log, page_bytes, pa
 from tests.repairing import Facts, Salvage, facts_in, salvage, wrongs
 from tests.verifying import query
 
-FLIPS = 40
+FLIPS = 30
 LINEAGES = (("old", "main"), ("new", "main"), ("new", "other"))
 
 
@@ -139,7 +143,7 @@ def test_a_bit_may_flip_anywhere(good: Facts, grown: Path, bad: Path) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("pages", [1, 2, 5, 10])
+@pytest.mark.parametrize("pages", [1, 2, 5, 10, 20])
 def test_a_copy_that_ran_out_of_space_is_saved_as_far_as_it_goes(good: Facts, bad: Path, pages: int) -> None:
     """The pages that are missing are named as well."""
     size = page_bytes(bad)

@@ -19,7 +19,7 @@ from tests.repairing import Facts, Salvage, facts_in, fingerprint, salvage, wron
 from tests.scenarios import build, texts
 from tests.verifying import query
 
-FLIPS = 25
+FLIPS = 20
 CIPHER = seal.cipher_key(KEY, "")
 SECRET = "a text nobody shall read"
 
