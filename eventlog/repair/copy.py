@@ -125,7 +125,7 @@ def new_fork(work: Work, parent: int, fork: int) -> int:
         if seq is not None:
             return int(seq)
         if base:
-            return int(base)
+            return int(base) if base <= cut else 0  # compacted beyond: nothing of what the branch began with is left
         cut = min(cut, begins or 0)
         current = above if begins else None
     return 0

@@ -1,7 +1,7 @@
 """``repair``: what a damaged log still holds, what of it is lost, and that the damaged file stays as it is.
 
-Seen to fail: an event whose digest does not fit was kept as proven; the damaged file was opened ``r+b``; the report left
-out events that stood on a page that is gone; no event accounted for seqs that no index knows.
+Seen to fail: an event whose digest does not fit was kept as proven; the damaged file was opened ``r+b``; the report
+left out events that stood on a page that is gone; no event accounted for seqs that no index knows.
 """
 
 from __future__ import annotations

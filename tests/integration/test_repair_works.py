@@ -10,7 +10,7 @@ import eventlog
 from eventlog.bases import as_base
 from eventlog.raw.wal import wal_of
 from eventlog.repair.contents import LOST
-from eventlog.verifying.verify import verify_log
+from eventlog.verifying.verify import Wish, verify_log
 from tests.damage import copy_of, edit, editing, flip, grown_log, page_bytes, pages_of, seqs_on, zero_page
 from tests.integration.resuming import Seen, happened, perform, record_whole
 from tests.repairing import Facts, Salvage, facts_in, salvage, wrongs
@@ -282,6 +282,63 @@ def test_a_name_that_its_index_has_otherwise_is_in_doubt(good: Facts, bad: Path,
         assert found.report.notes == ["run 'nfw' may be called 'new': its row and its index differ"]
     else:
         assert (wrongs(found, set()), found.report.notes) == ([], [])
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A log of three branches that were compacted to different seqs, and went on."""
+    with eventlog.open(tmp_path / "bad.db") as log:
+        log.append_many([("some.thing", {"n": n}) for n in range(20)], run="r")
+        log.fork("r", to=10, branch="early")
+        log.fork("r", to=18, branch="late")
+        for number in range(8):
+            if number == 5:
+                log.snapshot("r")
+                log.snapshot("r", branch="late", to=25)
+                log.compact(1, run="r")
+            for branch in ("main", "early", "late"):
+                log.append("some.thing", {"n": number}, run="r", branch=branch)
+    return tmp_path / "bad.db"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM bases WHERE branch = 1",
+        "DELETE FROM bases WHERE branch = 3",
+        "DELETE FROM bases",
+        "DELETE FROM retained",
+        "DELETE FROM branches WHERE id = 3",
+        "UPDATE branches SET fork_seq = 12 WHERE id = 2",
+    ],
+)
+def test_compacted_forks_lose_no_event(tree: Path, statement: str) -> None:
+    """Seen to fail: a fork that lost its base began behind its own events, and all of it was refused."""
+    good = facts_in(tree)
+    found = repaired(good, edit(tree, statement))
+
+    assert [f.what for f in verify_log(found.path, Wish(deep=True)).findings] == []
+    assert {seq: facts[-1] for seq, facts in found.new.items() if seq in good} == {
+        seq: facts[-1] for seq, facts in good.items()
+    }
+
+
+def test_every_event_of_compacted_forks_may_be_lost(tree: Path) -> None:
+    """Retained ones, the first behind a base, the last of a branch: it is lost and told, and no other.
+
+    Where compaction took seqs from before it, one of them may have been what it chains to: then it is kept and named.
+    """
+    good, found = facts_in(tree), []
+    whole = tree.with_name("whole.db")
+    tree.rename(whole)
+    for seq in good:
+        bad = edit(copy_of(whole, tree), f"UPDATE events SET flags = flags + 1 WHERE seq = {seq}")
+        bad.with_name("new.db").unlink(missing_ok=True)
+        done = repaired(good, bad)
+        found += [f"{seq}: {line}" for line in wrongs(done)]
+        found += [] if done.lost | done.unproven == {seq} else [f"{seq}: {done.lost} lost, {done.unproven} unproven"]
+
+    assert found == []
 
 
 def test_a_name_that_is_lost_with_its_index_is_told(good: Facts, bad: Path) -> None:
