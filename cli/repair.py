@@ -33,7 +33,8 @@ def repair(settings: Settings, into: Path) -> int:
     be set then): with a key only what is proven is kept. An event whose text is lost is kept;
     a tag $lost stands for the text, and is never served as an answer: the model is asked again.
     A compacted branch keeps the state it begins with if its proof holds; else it begins with
-    the events that are left.
+    the events that are left. An encrypted log needs its key (EVENTLOG_CIPHER_KEY), and NEW is
+    encrypted with it.
 
     Exit code 3 when something is lost, 0 when nothing is.
     """

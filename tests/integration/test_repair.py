@@ -18,6 +18,7 @@ from tests.repairing import Facts, Salvage, facts_in, salvage, wrongs
 from tests.verifying import query
 
 FLIPS = 30
+GOLDEN = Path(__file__).parents[1] / "golden"
 LINEAGES = (("old", "main"), ("new", "main"), ("new", "other"))
 
 
@@ -90,6 +91,17 @@ def test_a_repaired_log_can_be_repaired_and_is_the_same(good: Facts, bad: Path) 
     assert first.report.lost > 0
     assert (second.new, second.report.ok) == (first.new, True)
     assert wrongs(second) == []
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_files_of_every_format_are_saved_whole(tmp_path: Path, version: str) -> None:
+    """The new log has the newest format; the events are what they were."""
+    for number, path in enumerate(sorted(GOLDEN.glob(f"{version}/*.db"))):
+        bad = copy_of(path, tmp_path / f"{number}" / "bad.db")
+        found = repaired(facts_in(bad), bad)
+
+        assert wrongs(found, set()) == []
+        assert found.new == found.good
 
 
 # -- pages --------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from eventlog.raw.wal import wal_of
 from eventlog.repair.contents import LOST
 from eventlog.verifying.verify import Wish, verify_log
 from tests.damage import copy_of, edit, editing, flip, grown_log, page_bytes, pages_of, seqs_on, zero_page
-from tests.integration.resuming import Seen, happened, perform, record_whole
+from tests.integration.resuming import RUN, Seen, happened, perform, record_whole
 from tests.repairing import Facts, Salvage, facts_in, salvage, wrongs
 from tests.scenarios import build, texts
 from tests.verifying import query
@@ -377,6 +377,23 @@ def test_a_repaired_log_can_be_gone_on_with(good: Facts, bad: Path) -> None:
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     """A crew or flow that ran to its end."""
     return record_whole(request.param, tmp_path_factory.mktemp("whole"))
+
+
+def test_kickoffs_are_told_again_by_their_events(whole: Seen, tmp_path: Path) -> None:
+    """Also those inside others; a crew that is over is over without its index, and nobody is asked again.
+
+    What a flow with a state of its own was asked stands in no event: its kickoff is taken for a new one.
+    """
+    good = facts_in(whole.file)
+    found = repaired(good, edit(copy_of(whole.file, tmp_path / "bad.db"), "DELETE FROM executions"))
+    again = build(whole.name)
+    with eventlog.open(found.path, readonly=True) as new, eventlog.open(whole.file, readonly=True) as old:
+        paths = [[(e.path, e.kind, e.status) for e in log.executions(RUN)] for log in (new, old)]
+    resumed = perform(again, found.path)
+
+    assert (wrongs(found, set()), paths[0]) == ([], paths[1])
+    assert texts(resumed.result) == texts(whole.result)
+    assert not +resumed.touched or whole.name == "flow_objects"
 
 
 @pytest.mark.parametrize("table", ["events", "contents"])
