@@ -33,7 +33,8 @@ def repair(settings: Settings, into: Path) -> int:
     be set then): with a key only what is proven is kept. An event whose text is lost is kept;
     a tag $lost stands for the text, and is never served as an answer: the model is asked again.
     A compacted branch keeps the state it begins with if its proof holds; else it begins with
-    the events that are left.
+    the events that are left. An encrypted log needs its key (EVENTLOG_CIPHER_KEY), and NEW is
+    encrypted with it.
 
     Exit code 3 when something is lost, 0 when nothing is.
     """
@@ -70,6 +71,7 @@ def _lost(report: RepairReport) -> str:
     parts = [
         count_of(report.lost, "event") if report.lost else "",
         f"{report.unaccounted} missing seqs that nobody knows" if report.unaccounted else "",
+        count_of(report.names_lost, "name") if report.names_lost else "",
         count_of(report.contents_lost, "large value") if report.contents_lost else "",
         f"the proof of {count_of(report.unproven, 'event')}" if report.unproven else "",
         "the proof of a base" if any(branch.base for branch in report.branches) else "",

@@ -21,6 +21,7 @@ HISTORY = 60
 
 def copy_of(source: Path, target: Path) -> Path:
     """Return a copy of a closed log."""
+    target.parent.mkdir(exist_ok=True)
     for suffix in ("-wal", "-shm"):
         target.with_name(target.name + suffix).unlink(missing_ok=True)
     return Path(shutil.copy(source, target))
@@ -146,3 +147,26 @@ def _leaves(data: bytes, size: int, page: int) -> Generator[int]:
         where = start + int.from_bytes(data[start + 12 + 2 * cell : start + 14 + 2 * cell], "big")
         yield from _leaves(data, size, int.from_bytes(data[where : where + 4], "big"))
     yield from _leaves(data, size, int.from_bytes(data[start + 8 : start + 12], "big"))
+
+
+def seqs_on(path: Path, page: int) -> set[int]:
+    """Return the seqs of the events on a leaf: leaves have them in order, and each says how many it has."""
+    with closing(sqlite3.connect(path)) as db:
+        seqs = [seq for (seq,) in db.execute("SELECT seq FROM events ORDER BY seq")]
+    data, size = path.read_bytes(), page_bytes(path)
+    for leaf in pages_of(path, "events"):
+        count = int.from_bytes(data[(leaf - 1) * size + 3 : (leaf - 1) * size + 5], "big")
+        if leaf == page:
+            return set(seqs[:count])
+        seqs = seqs[count:]
+    raise LookupError(page)
+
+
+def flip(path: Path, at: int, bit: int = 0) -> Path:
+    """Change one bit of a file."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1 << bit]))
+    return path

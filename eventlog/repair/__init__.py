@@ -3,6 +3,7 @@
 ::
 
     collect    rows on every page that is in use → a private work file
+    keys       what the chain was made with, and what opens the values
     complete   what indexes still know of rows that are gone
     contents   which large values are what their hash says
     bases      which bases are what their proof says

@@ -5,8 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from eventlog.bases import Base, base_proof
+from eventlog.errors import EventFormatError
 from eventlog.repair.links import Links
 from eventlog.replay.state import RunState
+from eventlog.seal import BASE
 
 _COLUMNS = "branch, seq, digest, state, projections, spent, keeps_tape, events, created_ns, proof"
 _RETAINED = (
@@ -53,10 +55,10 @@ def _problem(links: Links, row: tuple[object, ...]) -> tuple[str, bool]:
     work = links.work
     try:
         base = msgspec.convert(dict(zip(_COLUMNS.split(", "), row, strict=True)), Base, strict=False)
-        state = msgspec.json.decode(base.state, type=RunState)
+        state = msgspec.json.decode(links.opened(base.state, BASE, "state", base.seq), type=RunState)
         retained = list(work.db.execute(_RETAINED, (base.branch, base.seq)))
         proven = base_proof(links.chain, base, retained) == base.proof
-    except (msgspec.MsgspecError, TypeError, ValueError, AttributeError):
+    except (EventFormatError, msgspec.MsgspecError, TypeError, ValueError, AttributeError):
         return "its base cannot be read", False
     if proven and row[6] in (0, 1):
         return "", True

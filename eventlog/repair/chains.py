@@ -16,10 +16,11 @@ from typing import Any
 
 import msgspec
 
-from eventlog.digests import COLUMNS, BrokenRowError, Row, as_stored, facts_of
+from eventlog.digests import COLUMNS, BrokenRowError, Row, facts_of
 from eventlog.errors import EventFormatError
 from eventlog.nesting import decode_payload
 from eventlog.repair.links import Links
+from eventlog.seal import EVENT
 
 PAGE_ROWS = 500
 PROVEN, CHANGED, UNPROVEN, DAMAGED, SWEPT = "proven", "changed", "unproven", "damaged", "swept"
@@ -150,7 +151,7 @@ class ChainJudge:
         """Return whether an event that nothing proves is kept: if nothing speaks against it."""
         try:
             facts_of(row, self._links.interned)
-            decode_payload(as_stored(row.payload))
+            decode_payload(self._links.opened(row.payload, EVENT, row.seq))
         except (BrokenRowError, EventFormatError):
             return DAMAGED
         return UNPROVEN if self._keeps_unproven else DAMAGED

@@ -7,12 +7,11 @@ from typing import Any
 import msgspec
 
 from eventlog.contents import content_hash
-from eventlog.digests import as_stored
 from eventlog.errors import EventFormatError
 from eventlog.nesting import decode_payload
 from eventlog.pieces import join_pieces
 from eventlog.repair.links import Links
-from eventlog.repair.work import Work
+from eventlog.seal import CONTENT, Place
 from eventlog.values import collect_refs
 
 GOOD, CHANGED, BAD = "good", "changed", "bad"
@@ -28,6 +27,7 @@ _PAGE = (
     f" FROM contents AS c WHERE c.id > ? AND c.verdict IS NULL ORDER BY c.id LIMIT {PAGE_ROWS}"
 )
 _PROOF = "SELECT proof FROM tombstones WHERE what = 'content' AND id = ?"
+_PIECE = "SELECT kind, body, verdict FROM contents WHERE hash = ?"
 _STAND_IN = (
     "INSERT INTO contents (id, hash, kind, parent, text, body, verdict) VALUES (?, ?, ?, NULL, NULL, ?, 'lost')"
     " ON CONFLICT DO UPDATE SET hash = excluded.hash, kind = excluded.kind, text = NULL, body = excluded.body,"
@@ -79,46 +79,47 @@ def _verdict(links: Links, row: Any) -> str | None:
     if (parent is not None and parent_hash is None) or (text is not None and text_hash is None):
         return BAD
     try:
-        data = _joined(links.work, body) if kind == "pieces" else as_stored(body)
+        plain = links.opened(body, CONTENT, name)
+        data = _joined(links, plain) if kind == "pieces" else plain
     except _MissingError:
         return None
     except EventFormatError:
         return BAD
     if data is None:
         return GOOD  # made of what was changed on purpose
-    same = content_hash("text" if kind == "pieces" else str(kind), data, parent_hash, text_hash) == name
-    return GOOD if same else BAD
+    kind = "text" if kind == "pieces" else str(kind)
+    return GOOD if content_hash(kind, data, parent_hash, text_hash, links.seal.content_key) == name else BAD
 
 
-def _joined(work: Work, body: str) -> bytes | None:
+def _joined(links: Links, pieces: bytes) -> bytes | None:
     """Return the text that pieces make up; ``None`` when one was changed on purpose."""
     changed = False
 
     def piece(name: str) -> str:
         nonlocal changed
-        found = work.db.execute("SELECT kind, body, verdict FROM contents WHERE hash = ?", (name,)).fetchone()
+        found = links.work.db.execute(_PIECE, (name,)).fetchone()
         if found is None or found[2] not in (GOOD, CHANGED):
             raise _MissingError
         changed = changed or found[2] == CHANGED
+        inner: bytes | None = links.opened(found[1], CONTENT, name)
         if found[0] == "pieces":
-            inner = _joined(work, found[1])
+            inner = _joined(links, inner or b"")
             changed = changed or inner is None
-            return (inner or b"").decode()
-        return str(found[1])
+        return (inner or b"").decode()
 
-    text = join_pieces(decode_payload(body.encode()), piece)
+    text = join_pieces(decode_payload(pieces), piece)
     return None if changed else text.encode()
 
 
-def want(work: Work, text: str, seq: int | None, *, pieces: bool = False) -> None:
-    """Take down what a kept event, state or content refers to; what is no JSON refers to nothing."""
+def want(links: Links, text: str, place: tuple[Place, ...], seq: int | None, *, pieces: bool = False) -> None:
+    """Take down what a kept event, state or content refers to; what cannot be read refers to nothing."""
     try:
-        tree = decode_payload(as_stored(text))
+        tree = decode_payload(links.opened(text, *place))
     except EventFormatError:
         return
     talks = _talks(tree)
     names = collect_refs(tree) | (_parts(tree) if pieces else set())
-    work.db.executemany(_WANT, [(name, seq, name in talks) for name in names if name.isascii()])
+    links.work.db.executemany(_WANT, [(name, seq, name in talks) for name in names if name.isascii()])
 
 
 def _talks(tree: Any) -> set[str]:
@@ -150,30 +151,33 @@ def stand_in(links: Links) -> list[tuple[str, int | None]]:
     work = links.work
     lost: list[tuple[str, int | None]] = []
     while True:
-        _want_inner(work)
+        _want_inner(links)
         rows = work.db.execute(_LOST).fetchall()
         if not rows:
             return lost
         for name, seq, is_talk, row in rows:
-            _put(work, str(name), row, is_talk=bool(is_talk))
+            _put(links, str(name), row, is_talk=bool(is_talk))
             lost.append((str(name), seq))
 
 
-def _put(work: Work, name: str, row: int | None, *, is_talk: bool) -> None:
+def _put(links: Links, name: str, row: int | None, *, is_talk: bool) -> None:
     """Put a stand-in in the row a content had, if that is known and free."""
+    work = links.work
     known = row if row is not None else work.one("SELECT id FROM known_contents WHERE hash = ?", name)
     if known is None or (row is None and work.one("SELECT 1 FROM contents WHERE id = ?", known)):
         known = work.one(_NEXT_ID)
     is_talk = is_talk or work.one("SELECT kind FROM contents WHERE id = ?", known) == "message"
-    work.db.execute(_STAND_IN, (known, name, "message" if is_talk else "json", LOST))
+    body = links.seal.seal_text(LOST, CONTENT, name)
+    work.db.execute(_STAND_IN, (known, name, "message" if is_talk else "json", body))
 
 
-def _want_inner(work: Work) -> None:
+def _want_inner(links: Links) -> None:
     """Take down what contents that are wanted refer to, until nothing new comes."""
+    work = links.work
     while rows := work.db.execute(_INNER).fetchall():
         for _, kind, body, verdict, name, seq, parent, text in rows:
             work.db.execute("UPDATE wanted SET done = 1 WHERE hash = ?", (name,))
             if kind != "text" and verdict != "lost":
-                want(work, body, seq, pieces=kind == "pieces")
+                want(links, body, (CONTENT, name), seq, pieces=kind == "pieces")
             inner = [(parent, seq, 1), (text, seq, 0)]
             work.db.executemany(_WANT, [item for item in inner if item[0] is not None])

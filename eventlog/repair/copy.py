@@ -20,9 +20,10 @@ from eventlog.digests import COLUMNS, Interned, Row, digest_after, facts_of, tom
 from eventlog.errors import EventFormatError
 from eventlog.repair.links import Links
 from eventlog.repair.work import Work
+from eventlog.seal import EVENT, CipherKey
 from eventlog.storage import ARCHIVE_OF, open_writer, transaction
+from eventlog.verifying.events import GAP
 
-GAP_TYPE = "eventlog.capture_gap"
 PAGE_ROWS = 1000
 OWN_META = ("compacting", "last_seq", "unswept", META)
 
@@ -62,14 +63,14 @@ _EXECUTIONS = (
 _NEIGHBOUR = "SELECT at_ns FROM events WHERE branch = ? AND seq {} ? AND at_ns IS NOT NULL ORDER BY seq {} LIMIT 1"
 
 
-def copy_to(part: Path, links: Links, now_ns: int, on_event: Callable[[], None]) -> None:
-    """Fill the file at ``part``, which is empty, with everything that is kept.
+def copy_to(part: Path, links: Links, key: CipherKey, now_ns: int, on_event: Callable[[], None]) -> None:
+    """Fill the file at ``part``, which is empty, with everything that is kept; sealed with the same key and lock.
 
     Raises:
         LogOpenError: it cannot be written.
     """
     is_archive = links.work.one("SELECT 1 FROM meta WHERE key = ?", ARCHIVE_OF) is not None
-    db = open_writer(part, archive=is_archive, chain=links.chain)
+    db = open_writer(part, key=key, like=links.seal, archive=is_archive, chain=links.chain)
     try:
         with transaction(db):
             _copy_frame(db, links)
@@ -90,10 +91,8 @@ def _rows(work: Work, sql: str) -> list[Any]:
 def _copy_frame(db: sqlite3.Connection, links: Links) -> None:
     """Copy what events hang on: names, paths, runs, branches, and the facts about the log."""
     work = links.work
-    named = "kind IS NOT NULL AND name IS NOT NULL AND label IS NOT NULL"
-    db.executemany("INSERT OR IGNORE INTO names VALUES (?,?,?,?)", _rows(work, f"SELECT * FROM names WHERE {named}"))
-    told = "parent IS NOT NULL AND label IS NOT NULL"
-    db.executemany("INSERT OR IGNORE INTO paths VALUES (?,?,?)", _rows(work, f"SELECT * FROM paths WHERE {told}"))
+    db.executemany("INSERT OR IGNORE INTO names VALUES (?,?,?,?)", _rows(work, "SELECT * FROM names"))
+    db.executemany("INSERT OR IGNORE INTO paths VALUES (?,?,?)", _rows(work, "SELECT * FROM paths"))
     for row, name, *rest in _rows(work, "SELECT * FROM runs WHERE id > 0 ORDER BY id"):
         taken = db.execute("SELECT 1 FROM runs WHERE name = ?", (name,)).fetchone() is not None
         db.execute("INSERT INTO runs VALUES (?,?,?,?,?)", (row, f"{name}-{row}" if taken else name, *rest))
@@ -126,7 +125,7 @@ def new_fork(work: Work, parent: int, fork: int) -> int:
         if seq is not None:
             return int(seq)
         if base:
-            return int(base)
+            return int(base) if base <= cut else 0  # compacted beyond: nothing of what the branch began with is left
         cut = min(cut, begins or 0)
         current = above if begins else None
     return 0
@@ -158,6 +157,7 @@ class _EventCopy:
         """``db``: the new log."""
         self._db, self._work, self._now_ns = db, links.work, now_ns
         self._chain: Chain = links.chain
+        self._seal = links.seal
         self._interned = Interned(db)
         self._heads: dict[int, bytes] = {}
         self._begins = {row: (run, base) for row, run, base in db.execute("SELECT id, run, base_seq FROM branches")}
@@ -165,7 +165,7 @@ class _EventCopy:
 
     def _type_of_gaps(self) -> int:
         """Return the row of the name of markers."""
-        key = ("type", GAP_TYPE, "")
+        key = ("type", GAP, "")
         self._db.execute("INSERT OR IGNORE INTO names (kind, name, label) VALUES (?, ?, ?)", key)
         return int(self._db.execute("SELECT id FROM names WHERE kind = ? AND name = ?", key[:2]).fetchone()[0])
 
@@ -205,6 +205,7 @@ class _EventCopy:
         """Write the event that stands for lost ones; a damaged one's digest stays if others vouch for it."""
         run, base = self._begins[branch]
         links = (None, None, None, None, None, None, None)
+        payload = self._seal.seal_text(payload, EVENT, seq)
         row = Row(seq, branch, run, uuid4().bytes, self._gap_type, self._time(branch, seq), *links, 0, 0, payload, b"")
         known = self._vouched(seq, is_retained=seq <= base)
         facts = facts_of(row._replace(digest=bytes(DIGEST_BYTES)), self._interned)

@@ -13,13 +13,14 @@ from typing import Any
 import msgspec
 
 from eventlog.codec import dump_json
-from eventlog.digests import BrokenRowError, as_stored
+from eventlog.digests import BrokenRowError
 from eventlog.errors import EventFormatError
 from eventlog.nesting import decode_payload
 from eventlog.record import FLAG_REDACTED
 from eventlog.repair.links import Links
 from eventlog.replay.path import above, execution_of, kind_of
 from eventlog.requests import without_addresses
+from eventlog.seal import EVENT, EXECUTION, PATH
 from eventlog.transfer.lines import EventLine, opens_execution, status_after
 
 ASKED = {"crew": "inputs", "agent": "messages"}
@@ -30,6 +31,7 @@ _TOLD = (
     " OR n.name LIKE '%\\_finished' ESCAPE '\\' OR n.name LIKE '%\\_failed' ESCAPE '\\' OR n.name LIKE '%\\_error'"
     " ESCAPE '\\' OR n.name LIKE '%\\_paused' ESCAPE '\\') ORDER BY e.seq"
 )
+_TEXTS = "SELECT branch, path, started_seq, name, key, inputs_hash FROM executions"
 _KNOWN = "SELECT 1 FROM executions WHERE branch = ? AND path = ?"
 _PUT = "INSERT INTO executions VALUES (?, ?, ?, ?, ?, ?, ?, 'running', ?, NULL)"
 _END = "UPDATE executions SET status = ?, ended_seq = ? WHERE branch = ? AND path = ?"
@@ -50,7 +52,8 @@ class _Told(msgspec.Struct):
 
 def tell_again(links: Links) -> int:
     """Fill in rows of the index that are lost; returns how many kickoffs they are of."""
-    made: set[tuple[int, int]] = set()
+    _drop_unreadable(links)
+    made: dict[tuple[int, int], int] = {}
     for row in links.work.db.execute(_TOLD):
         told = _read(links, row)
         if told is None:
@@ -59,20 +62,30 @@ def tell_again(links: Links) -> int:
         line = EventLine(seq=1, event_id="-", type=told.type, at_ns=0, path=told.path)
         if opens_execution(line) and links.work.db.execute(_KNOWN, place).fetchone() is None:
             _put(links, told)
-            made.add(place)
+            made[place] = told.seq
         elif place in made:
-            _go_on(links, told, status_after(line))
+            _go_on(links, told, status_after(line), made[place])
     return len(made)
+
+
+def _drop_unreadable(links: Links) -> None:
+    """Take rows out whose texts do not open: in an encrypted log nobody could read the index any more."""
+    for branch, path, started, *texts in links.work.db.execute(_TEXTS).fetchall() if links.seal else ():
+        try:
+            for field, text in zip(("name", "key", "inputs"), texts, strict=True):
+                links.opened(text, EXECUTION, field, started)
+        except EventFormatError:
+            links.work.db.execute("DELETE FROM executions WHERE branch = ? AND path = ?", (branch, path))
 
 
 def _read(links: Links, row: Any) -> _Told | None:
     """Return an event if it may tell something: its path is that of an execution."""
     seq, branch, path_row, flags, payload, kind = row
     try:
-        path = links.interned.path(path_row)
+        path = links.path(path_row)
         if not path or execution_of(path) != path:
             return None
-        fields = decode_payload(as_stored(payload))
+        fields = decode_payload(links.opened(payload, EVENT, seq))
     except (BrokenRowError, EventFormatError):
         return None
     return _Told(seq, branch, path_row, path, kind, flags, fields if isinstance(fields, dict) else {})
@@ -87,14 +100,19 @@ def _put(links: Links, told: _Told) -> None:
     asked = told.fields.get(ASKED.get(kind, ""), None) or None
     is_known = kind in ASKED and not told.flags & FLAG_REDACTED
     asked_hash = blake2b(without_addresses(dump_json({"v": asked})), digest_size=8).hexdigest() if is_known else ""
-    row = (told.branch, told.path_row, parent, kind, str(name), "", asked_hash, told.seq)
+    name, asked_hash = (
+        links.seal.seal_text(text, EXECUTION, field, told.seq)
+        for field, text in (("name", str(name)), ("inputs", asked_hash))
+    )
+    row = (told.branch, told.path_row, parent, kind, name, "", asked_hash, told.seq)
     links.work.db.execute(_PUT, row)
 
 
-def _go_on(links: Links, told: _Told, status: str | None) -> None:
+def _go_on(links: Links, told: _Told, status: str | None, started: int) -> None:
     """Take in what a later event tells of a kickoff."""
     if told.type == "eventlog.definition":
-        facts = (str(told.fields.get("key") or ""), str(told.fields.get("name") or ""))
+        texts = ((field, str(told.fields.get(field) or "")) for field in ("key", "name"))
+        facts = [links.seal.seal_text(text, EXECUTION, field, started) for field, text in texts]
         links.work.db.execute(_DEFINE, (*facts, told.branch, told.path_row))
     elif status is not None:
         links.work.db.execute(_END, (status, told.seq, told.branch, told.path_row))
@@ -104,5 +122,6 @@ def _row_of(links: Links, path: str) -> int | None:
     """Return the row of a path."""
     row: int | None = 0
     for label in path.split("/")[1:]:
-        row = links.work.one("SELECT id FROM paths WHERE parent = ? AND label = ?", row, label)
+        stored = links.seal.seal_name(label, PATH)
+        row = links.work.one("SELECT id FROM paths WHERE parent = ? AND label = ?", row, stored)
     return row

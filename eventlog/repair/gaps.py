@@ -10,8 +10,12 @@ from collections.abc import Iterable
 
 import msgspec
 
+from eventlog.errors import EventFormatError
 from eventlog.repair.chains import DAMAGED, Break
+from eventlog.repair.links import Links
 from eventlog.repair.work import Work
+from eventlog.seal import EVENT
+from eventlog.verifying.events import GAP, LostSeqs
 
 CAUSE = "lost to damage of the file; saved by eventlog repair"
 
@@ -27,18 +31,29 @@ _KNOWN = (
     " OR k.seq IN (SELECT seq FROM known_retained))"
 )
 _RETAINED = (
-    "INSERT OR IGNORE INTO lost (seq, branch) SELECT seq, branch FROM retained"
-    " WHERE seq NOT IN (SELECT seq FROM events)"
+    "INSERT OR IGNORE INTO lost (seq, branch) SELECT k.seq, iif(k.seq > coalesce(b.fork_seq, 0), k.branch, NULL)"
+    " FROM retained AS k LEFT JOIN branches AS b ON b.id = k.branch WHERE k.seq NOT IN (SELECT seq FROM events)"
 )
+"""A branch that was forked may retain events of its parent."""
 _FIRST = "SELECT min(seq) FROM lost WHERE seq > ?1 AND seq < ?2 AND taken IS NULL AND {}"
 _COUNT = "SELECT count(*) FROM lost WHERE seq > ?1 AND seq < ?2 AND {}"
 _THERE = "SELECT seq FROM events WHERE seq > ? AND seq < ? ORDER BY seq"
-_LOST_RETAINED = "SELECT l.seq, l.branch FROM lost AS l JOIN retained AS k ON k.seq = l.seq GROUP BY l.seq"
+_LOST_RETAINED = "SELECT l.seq, coalesce(l.branch, 0) FROM lost AS l JOIN retained AS k ON k.seq = l.seq GROUP BY l.seq"
 _ENDS = (
     "SELECT l.branch, coalesce((SELECT max(seq) FROM events WHERE branch = l.branch), 0) FROM lost AS l"
     " WHERE l.branch IS NOT NULL GROUP BY l.branch"
 )
+_DAMAGED = (
+    "SELECT e.seq, iif(e.seq <= b.fork_seq, 0, e.branch) FROM events AS e JOIN branches AS b ON b.id = e.branch"
+    " WHERE e.verdict = ?"
+)
+"""One on a branch that begins later belonged to no one knows which."""
 _PUT = "INSERT OR IGNORE INTO lost (seq) VALUES (?)"
+_FORMER = (
+    "SELECT e.seq, e.payload FROM events AS e JOIN names AS n ON n.id = e.type WHERE n.kind = 'type' AND n.name = ?"
+    " AND e.verdict IN ('proven', 'changed', 'unproven')"
+)
+_FORGIVE = "DELETE FROM lost WHERE branch IS NULL AND seq >= ? AND seq <= ?"
 _RANGE = "seq > ? AND seq < ?"
 
 
@@ -52,8 +67,9 @@ class Stretch(msgspec.Struct, frozen=True):
     found_at_ns: int
 
 
-def find_lost(work: Work, breaks: Iterable[Break]) -> None:
+def find_lost(links: Links, breaks: Iterable[Break]) -> None:
     """Take down every seq that should be there and is not, with its branch if an index knows it."""
+    work = links.work
     floor = work.one(_FLOOR)
     work.db.execute(_KNOWN, (floor,))
     work.db.execute(_RETAINED)
@@ -62,6 +78,17 @@ def find_lost(work: Work, breaks: Iterable[Break]) -> None:
         is_told = work.one(f"SELECT 1 FROM lost WHERE {_RANGE} LIMIT 1", gap.after, gap.before)
         if gap.after < floor and not is_told:  # compaction may have taken them: nobody knows
             _fill(work, gap.after, gap.before)
+    _leave_out_told(links)
+
+
+def _leave_out_told(links: Links) -> None:
+    """Take no seq down again that a former repair has accounted for."""
+    for seq, payload in links.work.db.execute(_FORMER, (GAP,)).fetchall():
+        try:
+            told = msgspec.json.decode(links.opened(payload, EVENT, seq), type=LostSeqs)
+        except (EventFormatError, msgspec.MsgspecError):
+            continue
+        links.work.db.executemany(_FORGIVE, told.lost)
 
 
 def _fill(work: Work, after: int, before: int) -> None:
@@ -80,7 +107,7 @@ def place_markers(work: Work, breaks: list[Break], now_ns: int) -> None:
 
     One for each damaged event, for each broken chain, for each branch whose end is lost, and in no run for the rest.
     """
-    damaged = work.db.execute("SELECT seq, branch FROM events WHERE verdict = ?", (DAMAGED,))
+    damaged = work.db.execute(_DAMAGED, (DAMAGED,))
     for seq, branch in damaged.fetchall():
         _put(work, seq, branch, Stretch(1, CAUSE, [], now_ns))
     for seq, branch in work.db.execute(_LOST_RETAINED).fetchall():

@@ -53,6 +53,8 @@ class RepairReport(msgspec.Struct, kw_only=True):
     unaccounted: int = 0
     """Seqs that are missing and whose events nobody knows."""
     unproven: int = 0
+    names_lost: int = 0
+    """Runs and branches whose names are lost: they are called ``salvaged-…``."""
     contents: int = 0
     contents_lost: int = 0
     branches: list[BranchSalvage] = []

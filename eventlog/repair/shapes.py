@@ -71,9 +71,11 @@ _META_KEYS = (b"salt", b"chain_key", b"archive_of", b"cipher")
 
 
 def _is_sure(name: str, values: tuple[Any, ...]) -> bool:
-    """Whether a row of a rare shape is no row of an index."""
+    """Whether a row of a rare shape is no row of an index, nor of a table of SQLite's or sqlite-utils' own."""
     if name == "tombstones":
         return bytes(values[0]) in (b"event", b"content")
+    if name == "names":  # the record of migrations looks like one
+        return bytes(values[1]) in _NAME_KINDS
     return name != "retained" or len(values[2]) == 20
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from eventlog.digests import as_stored
 from eventlog.errors import EventFormatError
 from eventlog.nesting import decode_payload
+from eventlog.repair.complete import lost_names
 from eventlog.repair.links import Links
 from eventlog.repair.report import LISTED_MAX, BranchSalvage, LostValue, RepairReport
 from eventlog.repair.work import Work
+from eventlog.seal import EVENT
 from eventlog.values import collect_refs
 
 _KEPT = "verdict IN ('proven', 'changed', 'unproven')"
@@ -39,8 +38,9 @@ def summarise(links: Links, bases: dict[int, str], values: list[tuple[str, int |
         "SELECT count(*) FROM contents WHERE hash IN (SELECT hash FROM wanted) AND verdict IN ('good', 'changed')"
     )
     report.contents_lost = len(values)
-    report.values = _values(work, values[:LISTED_MAX])
-    report.ok = not (report.lost or report.unaccounted or report.unproven or values or bases)
+    report.values = _values(links, values[:LISTED_MAX])
+    report.names_lost = len(lost_names(work))
+    report.ok = not (report.names_lost or report.lost or report.unaccounted or report.unproven or values or bases)
     return report
 
 
@@ -48,9 +48,7 @@ def _branch(work: Work, row: int, run: str | None, name: str, base: str) -> Bran
     """Return what became of a branch."""
     lost = [seq for (seq,) in work.db.execute(_LOST, (row,))]
     damaged = work.one("SELECT count(*) FROM events WHERE branch = ? AND verdict = 'damaged'", row)
-    unproven = work.db.execute(
-        "SELECT seq FROM events WHERE branch = ? AND verdict = 'unproven' LIMIT ?", (row, LISTED_MAX)
-    )
+    unproven = work.db.execute(_UNPROVEN, (row, LISTED_MAX))
     reasons = []
     if len(lost) > damaged:
         reasons.append(f"{len(lost) - damaged} stood on pages that cannot be read")
@@ -74,22 +72,21 @@ def _stretches(seqs: list[int]) -> list[tuple[int, int]]:
     return found
 
 
-def _values(work: Work, lost: list[tuple[str, int | None]]) -> list[LostValue]:
+def _values(links: Links, lost: list[tuple[str, int | None]]) -> list[LostValue]:
     """Return lost values with how many events refer to them themselves."""
     counts = dict.fromkeys((name for name, _ in lost), 0)
     if not counts:
         return []
-    sql = f"SELECT payload FROM events WHERE {_KEPT} AND payload LIKE '%$content%'"
-    for (payload,) in work.db.execute(sql):
-        for name in _refs(payload):
+    for place, payload in links.referring():
+        for name in _refs(links, place, payload):
             if name in counts:
                 counts[name] += 1
     return [LostValue(hash=name, seq=seq, events=counts[name]) for name, seq in lost]
 
 
-def _refs(payload: Any) -> set[str]:
+def _refs(links: Links, seq: int, payload: str) -> set[str]:
     """Return what a payload refers to."""
     try:
-        return collect_refs(decode_payload(as_stored(payload)))
+        return collect_refs(decode_payload(links.opened(payload, EVENT, seq)))
     except EventFormatError:
         return set()

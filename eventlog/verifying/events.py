@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from eventlog.digests import COLUMNS, BrokenRowError, Row, as_stored, digest_after, facts_of, tombstone_of
+from eventlog.digests import COLUMNS, BrokenRowError, Row, digest_after, facts_of, tombstone_of
 from eventlog.errors import EventFormatError
 from eventlog.nesting import decode_payload
 from eventlog.seal import EVENT
@@ -45,6 +45,7 @@ class EventCheck:
         self._retained: dict[int, bytes] = {}
         self._tombstones: dict[int, bytes] = {}
         self._holes: list[tuple[int, int]] = []
+        self._has_sealed_gap = False
         self._gone = 0
         """End of the last stretch of seqs that should be there and are not."""
 
@@ -124,6 +125,9 @@ class EventCheck:
                     seq = end + 1
             if seq <= last:
                 many = f"seq {seq} is" if seq == last else f"seq {seq} to {last} are"
+                if self._has_sealed_gap:
+                    self._findings.note(f"{many} missing; an event that may say why is encrypted, and the key not here")
+                    continue
                 self._findings.add("seq", f"{many} missing", seq=seq, readable=f"events up to {seq - 1}")
         self._holes.clear()
 
@@ -185,10 +189,10 @@ class EventCheck:
 
     def _read_payload(self, row: Row, kind: str) -> None:
         """Follow what the payload refers to."""
-        if kind == GAP:
-            self._take_lost(row.payload)
         try:
             data = self._subject.opened(row.payload, EVENT, row.seq)
+            if kind == GAP:
+                self._take_lost(data)
             if data is None or (not self._deep and b'"$content"' not in data):
                 return
             tree = decode_payload(data)
@@ -196,10 +200,13 @@ class EventCheck:
             raise BrokenRowError(str(error)) from error
         self._contents.want(collect_refs(tree), row.seq, self._subject.place(row.branch))
 
-    def _take_lost(self, payload: str) -> None:
+    def _take_lost(self, payload: bytes | None) -> None:
         """Take down which seqs a repair could not save."""
+        if payload is None:
+            self._has_sealed_gap = True
+            return
         try:
-            gap = msgspec.json.decode(as_stored(payload), type=LostSeqs)
+            gap = msgspec.json.decode(payload, type=LostSeqs)
         except msgspec.MsgspecError:
             return
         self._subject.lost_seqs += gap.lost
