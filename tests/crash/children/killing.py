@@ -26,6 +26,11 @@ def fork(work: Callable[[], object]) -> int:
     return pid
 
 
+def fork_and_wait(work: Callable[[], object]) -> int:
+    """Return how a process ended that did some work."""
+    return os.waitstatus_to_exitcode(os.waitpid(fork(work), 0)[1])
+
+
 def leave() -> None:
     """End at once: to take down an interpreter that has loaded CrewAI takes longer than most of what it did."""
     os._exit(0)
