@@ -127,6 +127,7 @@ def test_runs_can_begin_and_end_while_the_disk_is_full(faulty: Nursery, tmp_path
     assert list(problems(tmp_path / "log.db")) == []
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("durability", ["commit", "fsync"])
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
 def test_whichever_write_fails_an_append_happens_or_is_refused(
@@ -153,6 +154,7 @@ def test_whichever_write_fails_an_append_happens_or_is_refused(
     assert list(problems(tmp_path / "log.db")) == []
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("exists", [False, True], ids=["new", "there"])
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO", "EROFS"])
 def test_a_log_that_cannot_be_opened_says_why_and_leaves_nothing_half_made(

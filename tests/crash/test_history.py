@@ -15,7 +15,7 @@ import pytest
 from eventlog.append import shown_id
 from tests.crash.conftest import Nursery
 from tests.crash.history import Append, Branch, Done, Grant, Read, Stored, impossible
-from tests.torture import SEED, TORTURE, rounds
+from tests.torture import SEED, rounds
 from tests.verifying import problems, query
 
 _EVENTS = (
@@ -27,7 +27,7 @@ _BRANCHES = (
     " LEFT JOIN branches AS up ON up.id = b.parent WHERE b.run > 0"
 )
 
-pytestmark = [pytest.mark.timeout(900 if TORTURE else 120), pytest.mark.torture]
+pytestmark = pytest.mark.timeout(rounds(120, 600))
 
 
 def history_of(folder: Path) -> list[Done]:
@@ -52,6 +52,7 @@ def play(nursery: Nursery, folder: Path, seed: str, **options: Any) -> list[str]
     return list(impossible(history_of(folder), *stored_in(folder)))
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("number", range(rounds(3, 30)))
 def test_what_everybody_saw_fits_one_order(number: int, nursery: Nursery, tmp_path: Path) -> None:
     """Branches are taken from each other, stale owners go on writing, bases move under the readers."""

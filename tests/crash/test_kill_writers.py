@@ -28,7 +28,7 @@ from eventlog.transfer.exports import export_lines
 from tests.crash.children.writers import GOLDEN, OLD_LOGS, RUN, SECRET, size
 from tests.crash.conftest import Nursery
 from tests.golden.expectations import cursors_of, differences, expected, observe
-from tests.torture import SEED, TORTURE, dice, rounds
+from tests.torture import SEED, dice, rounds
 from tests.verifying import problems
 
 LATEST_S = 0.1
@@ -48,7 +48,7 @@ _FLEETING = re.compile(
 _PLACE = re.compile(rb'"seq":[0-9]+')
 _MADE = "SELECT seq, state FROM snapshots WHERE trigger = 'manual' AND kind = 'checkpoint' ORDER BY seq"
 
-pytestmark = [pytest.mark.timeout(900 if TORTURE else 120), pytest.mark.torture]
+pytestmark = pytest.mark.timeout(rounds(120, 600))
 
 
 def plain(value: Any) -> bytes:
@@ -246,6 +246,7 @@ def play(nursery: Nursery, folder: Path, case: str, kills_s: list[float], **opti
     return folders, whole
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("case", KILLS)
 def test_what_was_acknowledged_is_there_and_the_rest_can_be_done_again(
     case: str, nursery: Nursery, tmp_path: Path
