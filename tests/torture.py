@@ -143,7 +143,8 @@ class Torture:
             self._passed = self._undone = 0
             failed = self._round(seed)
             rest = f", {self._undone} files not run" if self._undone else ""
-            counts = f"{self._passed} passed, {int(failed is not None)} failed{rest}"
+            failures = max(1, failed.counts().get("failed", 0)) if failed is not None else 0
+            counts = f"{self._passed} passed, {failures} failed{rest}"
             say(f"round {number}, seed {seed}: {counts}, {max(self.left_s(), 0):.0f} s left")
             if failed is not None:
                 say(failed.output()[-8000:], f"\n{failed.path.relative_to(ROOT)} failed. The same again:\n")

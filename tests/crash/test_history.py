@@ -53,7 +53,7 @@ def play(nursery: Nursery, folder: Path, seed: str, **options: Any) -> list[str]
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize("number", range(rounds(3, 30)))
+@pytest.mark.parametrize("number", range(rounds(3, 20)))
 def test_what_everybody_saw_fits_one_order(number: int, nursery: Nursery, tmp_path: Path) -> None:
     """Branches are taken from each other, stale owners go on writing, bases move under the readers."""
     found = play(nursery, tmp_path, f"{SEED}/{number}")

@@ -32,7 +32,7 @@ from tests.crash.conftest import Nursery
 from tests.integration.test_resume_fork import TOPIC, Program
 from tests.torture import SEED, dice, rounds
 
-KILLS = rounds(8, 30)
+KILLS = rounds(8, 20)
 """Of each kind."""
 SWEEP_S = 20
 PAGES = 240
