@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 ARGS ?=
+SECONDS ?= 600
 
 # CrewAI phones home unless told not to; nothing here may depend on a network.
 export CREWAI_DISABLE_TELEMETRY := true
@@ -14,7 +15,7 @@ export OTEL_SDK_DISABLED := true
 .PHONY: help demo test torture check format bench clean
 
 help: ## Show this list
-	@echo "make TARGET [ARGS='...'] [PYTHON=python3.12]"
+	@echo "make TARGET [ARGS='...'] [SECONDS=600] [PYTHON=python3.12]"
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## Record a crew, kill it in the middle, look at it, resume it; offline
@@ -23,10 +24,8 @@ demo: $(STAMP) ## Record a crew, kill it in the middle, look at it, resume it; o
 test: $(STAMP) ## Run the tests, one worker per core, and hold the coverage floor; ARGS go to pytest, e.g. ARGS='-n 0'
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal --cov --cov-report=term $(ARGS)
 
-torture: $(STAMP) ## Cut off and kill every shape of run everywhere, with many seeds; takes an hour
-	@EVENTLOG_TORTURE=1 $(BIN)/python -m pytest -q tests/integration/test_resume_everywhere.py \
-	  tests/integration/test_resume_again.py tests/crash/test_resume_kill.py \
-	  tests/integration/test_compact_everywhere.py tests/crash/test_kill_compaction.py $(ARGS)
+torture: $(STAMP) ## Kill, cut off and crowd again and again, each time otherwise; SECONDS=600 unless told otherwise
+	@$(BIN)/python -m tests.torture --seconds $(SECONDS) $(ARGS)
 
 check: $(STAMP) ## Check format, lint, types and layers
 	@$(BIN)/ruff format --quiet --check --output-format=concise . || { echo "run: make format" >&2; exit 1; }

@@ -127,6 +127,7 @@ def test_runs_can_begin_and_end_while_the_disk_is_full(faulty: Nursery, tmp_path
     assert list(problems(tmp_path / "log.db")) == []
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("durability", ["commit", "fsync"])
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
 def test_whichever_write_fails_an_append_happens_or_is_refused(
@@ -138,7 +139,7 @@ def test_whichever_write_fails_an_append_happens_or_is_refused(
     right after the trouble was refused because of it.
     """
     calls = shim.WRITE | shim.SYNC | shim.TRUNCATE
-    options = {"error": error, "calls": calls, "durability": durability, "rounds": rounds(90, 900)}
+    options = {"error": error, "calls": calls, "durability": durability, "rounds": rounds(90, 300)}
     code = faulty.run("disks", "each_write_fails_once", tmp_path, **options)
     said = report(tmp_path)
     found = [n for n in numbers(tmp_path / "log.db") if n >= 0]
@@ -153,6 +154,7 @@ def test_whichever_write_fails_an_append_happens_or_is_refused(
     assert list(problems(tmp_path / "log.db")) == []
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("exists", [False, True], ids=["new", "there"])
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO", "EROFS"])
 def test_a_log_that_cannot_be_opened_says_why_and_leaves_nothing_half_made(
@@ -162,7 +164,7 @@ def test_a_log_that_cannot_be_opened_says_why_and_leaves_nothing_half_made(
 
     Seen to fail: without ``_remove``, and when "unable to open" had no remedy.
     """
-    stride = rounds(3 if exists else 11, 1)
+    stride = rounds(3 if exists else 11, 2)
     options = {"error": error, "exists": exists, "first": dice(error).randrange(stride), "stride": stride}
     code = faulty.run("disks", "opening_fails", tmp_path, timeout=100, **options)
     said = report(tmp_path)

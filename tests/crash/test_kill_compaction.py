@@ -7,7 +7,6 @@ left to delete is cleared too early.
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import shutil
@@ -30,11 +29,10 @@ from eventlog.replay.rebuild import rebuild_state
 from eventlog.replay.state import RunState
 from tests.crash.children.compactions import TEXT
 from tests.crash.conftest import Nursery
-from tests.integration.resuming import TORTURE
 from tests.integration.test_resume_fork import TOPIC, Program
+from tests.torture import SEED, dice, rounds
 
-SEED = int(os.environ.get("EVENTLOG_SEED") or (time.time_ns() if TORTURE else 7))
-KILLS = 150 if TORTURE else 8
+KILLS = rounds(8, 20)
 """Of each kind."""
 SWEEP_S = 20
 PAGES = 240
@@ -72,7 +70,7 @@ _OUTCOME = (
 Place = tuple[str, str, int]
 """Run, branch, seq."""
 
-pytestmark = [pytest.mark.timeout(1800 if TORTURE else 120), pytest.mark.torture]
+pytestmark = pytest.mark.timeout(rounds(120, 600))
 
 
 def query(path: Path, sql: str) -> list[Any]:
@@ -265,12 +263,13 @@ def problems_again(folder: Path, whole: Path, *, archive: bool) -> list[str]:
 # -- the tests -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("archive", [False, True], ids=["plain", "archive"])
 def test_a_killed_compaction_ends_where_an_undisturbed_one_does(
     archive: bool, nursery: Nursery, tmp_path: Path, template: Path, original: dict[Place, bytes]
 ) -> None:
     """At random instants all over its duration, and in the stead of each of its steps."""
-    moments = [*spread(random.Random(SEED), KILLS), *(ARCHIVE_POINTS if archive else POINTS)]
+    moments = [*spread(dice("compaction"), KILLS), *(ARCHIVE_POINTS if archive else POINTS)]
     whole, *folders = play(nursery, tmp_path, template, moments, case="compact", archive=archive)
     before = ids(template)
     found = {
@@ -288,11 +287,12 @@ def test_a_killed_compaction_ends_where_an_undisturbed_one_does(
     assert codes.count("-9") > len(codes) * 2 // 3
 
 
+@pytest.mark.torture
 def test_a_compaction_is_killed_while_others_append(
     nursery: Nursery, tmp_path: Path, template: Path, original: dict[Place, bytes]
 ) -> None:
     """Whoever appends beside it notices nothing, and what was acknowledged is there."""
-    moments = spread(random.Random(SEED + 1), KILLS)
+    moments = spread(dice("compaction beside"), KILLS)
     _, *folders = play(nursery, tmp_path, template, moments, case="compact", beside=True)
     found = {
         f"{SEED}: {moment}": lines
@@ -304,9 +304,10 @@ def test_a_compaction_is_killed_while_others_append(
     assert all((folder / "witness").exists() for folder in folders)
 
 
+@pytest.mark.torture
 def test_a_log_that_compacts_itself_is_killed(nursery: Nursery, tmp_path: Path) -> None:
     """It records and compacts at the same time; what was acknowledged is there, or counted by the base."""
-    moments = spread(random.Random(SEED + 2), KILLS)
+    moments = spread(dice("self-compaction"), KILLS)
     whole, *folders = play(nursery, tmp_path, None, moments, case="record")
     found = {
         f"{SEED}: {moment}": lines

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import time
 from collections import Counter
@@ -16,8 +15,8 @@ import pytest
 
 import eventlog
 from tests.crash.conftest import Nursery
-from tests.integration.resuming import TORTURE
 from tests.scenarios import SHAPES
+from tests.torture import dice, drawn
 from tests.verifying import problems
 
 LANES = {
@@ -25,14 +24,13 @@ LANES = {
     "flow_and_or": 2, "flow_async": 2,
 }  # fmt: skip
 """How many things a shape does at the same time."""
-SEEDS = range(12) if TORTURE else range(1)
 FEW = (
     "sequential_native", "async_tasks", "hierarchical", "kickoff_for_each", "streaming", "flow_with_crew",
     "flow_ask", "agent_kickoff_native",
 )  # fmt: skip
 UNFIT = ("llm_call", "llm_acall", "failing_task", "remembering", "outage")
 """Not kicked off; ends in an error; keeps a memory or an outage that dies with the process."""
-KILLED = [name for name in SHAPES if name not in UNFIT] if TORTURE else FEW
+KILLED = drawn("resume killed", FEW, 5, [name for name in SHAPES if name not in UNFIT])
 BATCH_LOSS = 3
 """Calls of one lane that the last batch may have held, at ``SLOW_S`` each."""
 SLOW_S = 0.03
@@ -76,15 +74,15 @@ def assert_as_if_nothing_had_happened(
     assert list(problems(folder / "log.db")) == []
 
 
+@pytest.mark.torture
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("shape", KILLED)
 def test_a_program_killed_three_times_ends_as_if_it_had_not_been(
-    nursery: Nursery, whole: Any, tmp_path: Path, shape: str, seed: int
+    nursery: Nursery, whole: Any, tmp_path: Path, shape: str
 ) -> None:
     """The reason to use this package."""
     expected, once = whole(shape)
-    rng = random.Random(f"{shape} {seed}")
+    rng = dice(f"killed thrice/{shape}")
     deaths = 0
 
     for _ in range(3):
@@ -103,17 +101,17 @@ def test_a_program_killed_three_times_ends_as_if_it_had_not_been(
     assert_as_if_nothing_had_happened(tmp_path, expected, once, deaths * LANES.get(shape, 1), is_summed=is_summed)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.torture
 @pytest.mark.parametrize(
     ("shape", "durability"), [("sequential_react", "commit"), ("async_tasks", "commit"), ("flow_with_crew", "batch")]
 )
 def test_a_program_killed_from_outside_ends_as_if_it_had_not_been(
-    nursery: Nursery, whole: Any, tmp_path: Path, shape: str, durability: str, seed: int
+    nursery: Nursery, whole: Any, tmp_path: Path, shape: str, durability: str
 ) -> None:
     """A kill from outside hits any instruction, also between an answer and its record."""
     expected, once = whole(shape, delay=SLOW_S, durability=durability)
     seconds = json.loads((tmp_path / "whole" / "report.json").read_text())["seconds"]
-    rng = random.Random(f"{shape} {durability} {seed}")
+    rng = dice(f"killed from outside/{shape}/{durability}")
     options = {"shape": shape, "delay": SLOW_S, "durability": durability}
 
     for _ in range(3):

@@ -6,7 +6,6 @@ happen twice: calls of models, runs of tools, questions, operations of the memor
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from collections import Counter
@@ -24,10 +23,9 @@ from eventlog.record import FLAG_REPLAYED, Event
 from eventlog.replay.state import RunState
 from tests.scenarios import Scenario, build, texts
 from tests.scenarios.world import TOOLS
+from tests.torture import TORTURE, drawn
 
 RUN = "r"
-TORTURE = os.environ.get("EVENTLOG_TORTURE") == "1"
-"""Cut at every event of every shape; see ``make torture``."""
 
 PER_PROCESS = frozenset(("eventlog.resumed", "eventlog.definition", "eventlog.command"))
 """What every process says of itself."""
@@ -279,10 +277,10 @@ def _places(events: Iterable[Event]) -> list[tuple[str, str]]:
 
 
 def cuts(whole: Seen, most: int) -> list[int]:
-    """Return the seqs to cut after: all of them if few or under torture, else landmarks first, evenly chosen."""
+    """Return the seqs to cut after: all if they are few, else landmarks first, evenly chosen; under torture any."""
     seqs = [event.seq for event in whole.events]
     if TORTURE or len(seqs) <= most:
-        return seqs
+        return drawn(f"cuts/{whole.name}", seqs, 2 * most, seqs)
     marks = [event.seq for event in whole.events if event.type in LANDMARKS]
     firsts = {event.type: event.seq for event in reversed(whole.events)}
     chosen = {*_spread(marks, most * 2 // 3), *(firsts[kind] for kind in LANDMARKS if kind in firsts), seqs[-1]}

@@ -12,21 +12,23 @@ from eventlog.compaction import keep, survey
 from eventlog.record import StoredEvent
 from eventlog.resume import taping
 from tests.integration.compacting import sweep_compacted
-from tests.integration.resuming import TORTURE, cuts, record_whole
+from tests.integration.resuming import cuts, record_whole
 from tests.integration.test_resume_everywhere import KICKOFFS
+from tests.torture import drawn
 
 CHOSEN = (
     "sequential_react sequential_native planning hierarchical async_tasks conditional_skipped flow_linear flow_objects"
     " flow_two_crews remembering cached_tool agent_kickoff task_execute_sync kickoff_for_each"
 ).split()
-"""One shape of each kind; all of them in ``make torture``."""
+"""One shape of each kind; in ``make torture`` other ones each time."""
 MOST = 3
 """Cuts for each shape."""
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.torture]
+pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.mark.parametrize("name", KICKOFFS if TORTURE else CHOSEN)
+@pytest.mark.torture
+@pytest.mark.parametrize("name", drawn("compact everywhere", CHOSEN, 10, KICKOFFS))
 def test_a_run_compacted_anywhere_is_finished_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
     """The promise of resume holds from the base on: what it needs was retained."""
     whole = record_whole(name, tmp_path)

@@ -10,13 +10,14 @@ import pytest
 
 import eventlog
 from eventlog.resume.reexecute import RunReexecutor
-from tests.integration.resuming import RUN, TORTURE, Seen, cuts, record_whole, resume
+from tests.integration.resuming import RUN, Seen, cuts, record_whole, resume
 from tests.scenarios import SHAPES, Scenario, build, texts
+from tests.torture import drawn
 
 KICKOFFS = [name for name in SHAPES if not name.startswith("llm_")]
 UNTOUCHED = (0, 0, 0, 0, 0)
 CUTS = 3
-"""Interrupted and resumed runs for each shape; all of them in ``make torture``."""
+"""Interrupted and resumed runs for each shape; in ``make torture`` other ones each time."""
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -66,14 +67,15 @@ def test_a_scenario_does_the_same_again_without_the_world(name: str, tmp_path: P
     assert rows(whole.file) == before
 
 
-@pytest.mark.parametrize("name", KICKOFFS if TORTURE else KICKOFFS[::2])
+@pytest.mark.torture
+@pytest.mark.parametrize("name", drawn("reexecute", KICKOFFS[::2], 12, KICKOFFS))
 def test_an_interrupted_and_resumed_run_does_the_same_as_a_whole_one(name: str, tmp_path: Path) -> None:
     """What the stretches of several processes tell together is one logical history."""
     whole = record_whole(name, tmp_path)
 
     known = cuts(whole, CUTS)
     known += [e.seq for e in whole.events if e.payload.get("failed") or e.payload.get("error")][:CUTS]
-    for seq in known if TORTURE else known[1 :: max(1, len(known) // CUTS)]:
+    for seq in known[1 :: max(1, len(known) // CUTS)]:
         resumed = resume(whole, seq, tmp_path)
         session, scenario, result = again(resumed)
         assert [f"cut after {seq}: {result}" for result in session.outcomes if not result] == []

@@ -14,16 +14,18 @@ from eventlog.resume import director, flows, models, player, tasks, tools, usage
 from eventlog.resume.player import TapePlayer
 from tests.integration.resuming import RUN, cuts, record_whole, resume, sweep, upto
 from tests.scenarios import SHAPES, build, texts
+from tests.torture import drawn
 
 KICKOFFS = [name for name in SHAPES if not name.startswith("llm_")]
 """Shapes that are kicked off; an LLM asked directly is not resumed."""
 MOST = 5
-"""Cuts for each shape; all of them in ``make torture``."""
+"""Cuts for each shape; in ``make torture`` other ones each time."""
 
 pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.mark.parametrize("name", KICKOFFS)
+@pytest.mark.torture
+@pytest.mark.parametrize("name", drawn("resume everywhere", KICKOFFS, 12, KICKOFFS))
 def test_a_run_cut_off_anywhere_is_finished_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
     """The promise of resume: same result, same state, and every model, tool and person is asked once."""
     whole = record_whole(name, tmp_path)

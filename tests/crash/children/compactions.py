@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Callable
 from itertools import count
@@ -16,6 +15,7 @@ from eventlog.compaction import archive, compact
 from eventlog.compaction.draft import Draft
 from eventlog.compaction.marking import Marking
 from eventlog.compaction.sweep import unguarded
+from tests.crash.children import killing
 
 TEXT = "what was read on page {n} " * 30
 RECORDED = 400
@@ -30,56 +30,35 @@ def rounds(folder: Path, *, case: str, moments: list[float | str], **options: An
     for number, moment in enumerate(moments):
         point, fraction = (moment, 0.0) if isinstance(moment, str) else (None, moment)
         _round(folder / str(number), case, point, whole_s * fraction if point is None else None, options)
+    killing.leave()
 
 
 def _round(folder: Path, case: str, point: str | None, kill_s: float | None, options: dict[str, Any]) -> float:
     """Do a case in a process of its own; returns how long it took from when its log was open."""
-    is_whole = folder.name == "whole"
-    ready, tell = os.pipe()
-    beside = _fork(lambda: note(folder)) if options.get("beside") else None
-    child = _fork(lambda: CASES[case](folder, point, tell, options))
-    os.close(tell)
-    os.read(ready, 1)
-    start = time.perf_counter()
-    if kill_s is not None and not is_whole:
-        time.sleep(kill_s)
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    took_s = time.perf_counter() - start
-    os.close(ready)
-    (folder / "code").write_text(str(os.waitstatus_to_exitcode(status)))
+    beside = killing.fork(lambda: note(folder)) if options.get("beside") else None
+    code, took_s = killing.run(
+        lambda begin: CASES[case](folder, point, begin, options), None if folder.name == "whole" else kill_s
+    )
+    (folder / "code").write_text(str(code))
     if beside is not None:
         (folder / "stop").touch()
         os.waitpid(beside, 0)
     return took_s
 
 
-def _fork(work: Callable[[], None]) -> int:
-    """Return the id of a process that does some work."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        except BaseException as error:
-            os.write(2, f"{error!r}\n".encode())
-            os._exit(1)
-        os._exit(0)
-    return pid
-
-
-def _compact(folder: Path, point: str | None, tell: int, options: dict[str, Any]) -> None:
+def _compact(folder: Path, point: str | None, begin: killing.Begin, options: dict[str, Any]) -> None:
     """Compact a log."""
     _die_at(point, options.get("bug"))
     with eventlog.open(folder / "log.db") as log:
-        os.write(tell, b".")
+        begin()
         log.compact(1, archive=folder / "old.db" if options.get("archive") else None)
 
 
-def _record(folder: Path, point: str | None, tell: int, options: dict[str, Any]) -> None:
+def _record(folder: Path, point: str | None, begin: killing.Begin, options: dict[str, Any]) -> None:
     """Append to a log that compacts itself; each event that is in it is witnessed."""
     _die_at(point, options.get("bug"))
     with eventlog.open(folder / "log.db", max_checkpoints=1, compact_events=40, snapshot_on=("page.turned",)) as log:
-        os.write(tell, b".")
+        begin()
         _append(log, folder, lambda n: n < RECORDED)
 
 
@@ -101,7 +80,10 @@ def _append(log: eventlog.Log, folder: Path, goes_on: Callable[[int], bool]) -> 
         time.sleep(0.001)
 
 
-CASES: dict[str, Callable[[Path, str | None, int, dict[str, Any]], None]] = {"compact": _compact, "record": _record}
+CASES: dict[str, Callable[[Path, str | None, killing.Begin, dict[str, Any]], None]] = {
+    "compact": _compact,
+    "record": _record,
+}
 
 
 # -- where to die, and what to do wrong ------------------------------------------------------------------
@@ -110,10 +92,7 @@ CASES: dict[str, Callable[[Path, str | None, int, dict[str, Any]], None]] = {"co
 def _die_at(point: str | None, bug: str | None) -> None:
     """Be killed instead of entering a function; put a bug in before it."""
     if point is not None:
-        owner: Any = compact
-        for name in point.split(".")[:-1]:
-            owner = getattr(owner, name)
-        setattr(owner, point.split(".")[-1], lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+        killing.die_instead(compact, point)
     if bug is not None:
         BUGS[bug]()
 
