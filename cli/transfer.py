@@ -110,10 +110,12 @@ def _write(lines: Iterable[bytes], output: str, *, force: bool) -> int:
     if output == "-":
         return _copy(lines, sys.stdout.buffer)
     target = Path(output)
-    if target.exists() and not force:
+    if os.path.lexists(target) and not force:
         raise FileExistsHereError(f"{output}: there is such a file already")
     if not target.parent.is_dir():
         raise click.UsageError(f"can't write {output!r}: there is no such folder")
+    if target.exists() and not target.is_file():  # a device would become a file
+        raise click.UsageError(f"can't write {output!r}: it is not a regular file")
     number, name = mkstemp(prefix=f".{target.name}.", dir=target.parent)  # readable for its owner only
     try:
         with os.fdopen(number, "wb") as file:

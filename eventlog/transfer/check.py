@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -14,6 +14,9 @@ from eventlog.read import Reader
 from eventlog.transfer.check_bases import BasesCheck, RunConflictError, header_problem, is_here, own_ids
 from eventlog.transfer.lines import DEPTH_MAX, FORMAT, VERSION, VERSION_OF_BASES, EventLine, Header, ImportFileError
 
+LINE_BYTES_MAX = 512 << 20
+"""Longer lines are refused before they fill the memory: what is exported of one event is less."""
+
 
 def check_file(log: Log | None, path: Path, *, rename: str | None = None) -> Header:
     """Return the header of a file whose every line can be imported into the log (``None``: one that is not there yet).
@@ -21,6 +24,8 @@ def check_file(log: Log | None, path: Path, *, rename: str | None = None) -> Hea
     Raises:
         ImportFileError, RunConflictError: it cannot.
     """
+    if path.exists() and not path.is_file():
+        raise ImportFileError(str(path), 1, "not a regular file: it is read twice, first to check it")
     with path.open("rb") as file:
         lines = decoded_lines(path, file)
         _, first = next(lines)
@@ -110,7 +115,7 @@ class Present:
         return found is not None
 
 
-def decoded_lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
+def decoded_lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, Any]]:
     """Yield line numbers with the header, then the events.
 
     Raises:
@@ -118,8 +123,10 @@ def decoded_lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[int, Any]
     """
     kinds: list[Any] = [msgspec.json.Decoder(Header), msgspec.json.Decoder(EventLine)]
     number = 0
-    for number, text in enumerate(file, 1):
+    for number, text in enumerate(iter(lambda: file.readline(LINE_BYTES_MAX + 1), b""), 1):
         try:
+            if len(text) > LINE_BYTES_MAX:
+                raise ImportFileError(str(path), number, f"longer than {LINE_BYTES_MAX} bytes")
             if nests_too_deep(text, DEPTH_MAX):
                 raise ImportFileError(str(path), number, f"nests deeper than {DEPTH_MAX}")
             line = kinds[number > 1].decode(text)
