@@ -148,13 +148,15 @@ def is_sealed(path: Path) -> bool:
     """Whether a file is an encrypted log; for this no key is needed.
 
     Raises:
-        LogOpenError: it cannot be read.
+        LogOpenError: it cannot be read, or is no log of ours: its views are another's.
     """
     with opening, translated(path):
         _require_file(path)
         _close_inherited()
         db = _connect_read_only(path)
         try:
+            _guard_schema(db)
+            _require_our_objects(db, path, _identify(db, path), strict=False)
             return bool(read_lock(db, stored_objects(db)))
         finally:
             db.close()

@@ -225,7 +225,7 @@ def main(folder: Path) -> None:
     wholes = [perform(build(name), folder / f"{name}.db") for name in ("flow_objects", "failing_tool_native")]
     seen: Counter[str] = Counter()
     real = revive._tagged
-    revive._tagged = lambda tag, tree, *a, **k: (seen.update([tag]), real(tag, tree, *a, **k))[1]  # type: ignore[func-returns-value]
+    revive._tagged = lambda tag, tree, *a, **k: (seen.update([tag]), real(tag, tree, *a, **k))[1]
     done: Counter[str] = Counter()
     for change in (renamed, planted):
         for whole in wholes:
