@@ -15,7 +15,7 @@ from eventlog.cli.opening import find_place, reading
 from eventlog.cli.options import Settings, examples, shared_options
 from eventlog.cli.output import note, show_json
 from eventlog.cli.progress import progress
-from eventlog.cli.text import count_of
+from eventlog.cli.text import count_of, harmless_json
 from eventlog.errors import EventLogError
 from eventlog.log import open_log
 from eventlog.read import steadily
@@ -108,7 +108,7 @@ def _followed(lines: Iterator[bytes], total: int) -> Iterator[bytes]:
 def _write(lines: Iterable[bytes], output: str, *, force: bool) -> int:
     """Write all lines, or nothing, and return how many events they are: the header is none."""
     if output == "-":
-        return _copy(lines, sys.stdout.buffer)
+        return _copy((harmless_json(line.decode()).encode() for line in lines), sys.stdout.buffer)
     target = Path(output)
     if os.path.lexists(target) and not force:
         raise FileExistsHereError(f"{output}: there is such a file already")

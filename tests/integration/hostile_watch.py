@@ -16,7 +16,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +234,7 @@ def main(folder: Path) -> None:
             make_hostile(path, change)
             if not done:  # what is imported lazily was imported now
                 warm = cut(whole.file, whole.events[-1].seq, folder / "warm.db")
-                list((*resumptions_of(whole, warm, folder, "warm"), *commands_on(warm, folder, "warm")))
+                Counter(chain(resumptions_of(whole, warm, folder, "warm"), commands_on(warm, folder, "warm")))
                 sprung.clear()
                 seen.clear()
                 sys.addaudithook(watch)
