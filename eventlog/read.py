@@ -157,7 +157,7 @@ class Reader:
         Raises:
             RunNotFoundError: there is none of that name.
         """
-        rows = self.query("SELECT id FROM runs WHERE name = ? AND id > 0", (run,))
+        rows = self.query("SELECT id FROM runs WHERE name = ? AND id > 0", (_as_stored(run),))
         if not rows:
             raise errors.RunNotFoundError(run)
         return int(rows[0][0])
@@ -168,7 +168,7 @@ class Reader:
         Raises:
             RunNotFoundError, BranchNotFoundError: there is none of that name.
         """
-        rows = self.query("SELECT id FROM branches WHERE run = ? AND name = ?", (self.run_id(run), branch))
+        rows = self.query("SELECT id FROM branches WHERE run = ? AND name = ?", (self.run_id(run), _as_stored(branch)))
         if not rows:
             raise errors.BranchNotFoundError(f"{run}/{branch}")
         return int(rows[0][0])
@@ -566,7 +566,7 @@ class Reader:
         runs = [run] if run is not None else [r[0] for r in self.query("SELECT id FROM runs")]
         found: list[tuple[int, int]] = []
         for row in runs:
-            for low, high in _id_ranges(prefix):
+            for low, high in _id_ranges(_as_stored(prefix)):
                 sql = "SELECT seq, branch FROM events WHERE run = ? AND event_id >= ? AND event_id < ? LIMIT 10"
                 found += [(int(s), int(b)) for s, b in self.query(sql, (row, low, high))]
         return found[:10]
@@ -608,9 +608,14 @@ def decode_payload(data: bytes) -> Any:
         raise errors.EventFormatError(f"a stored value cannot be read: {e}") from e
 
 
+def _as_stored(name: str) -> str:
+    """Return a name as the writer keeps it: half characters, as bytes on a command line may become, are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _glob(name: str) -> str:
     """Return a GLOB for a type name in which only ``*`` is special."""
-    return "".join(f"[{c}]" if c in "[?" else c for c in name)
+    return "".join(f"[{c}]" if c in "[?" else c for c in _as_stored(name))
 
 
 def _chunks(items: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:

@@ -181,7 +181,7 @@ def open_unchecked(path: Path, *, tolerant: bool = False) -> Connection:
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError:
-            uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+            uri = f"file:{quote(os.fsencode(path.absolute()))}?mode=ro"
             db = connect(uri, path, uri=True)
         _guard_schema(db)
         if tolerant:
@@ -302,7 +302,7 @@ def _remove(path: Path) -> None:
 
 def _connect_read_only(path: Path) -> Connection:
     """Open without the right to write; a closed log in a read-only folder has no WAL and needs none."""
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    uri = f"file:{quote(os.fsencode(path.absolute()))}?mode=ro"
     try:
         db = connect(uri, path, uri=True, timeout=BUSY_S)
         db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()

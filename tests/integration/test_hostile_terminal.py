@@ -19,10 +19,23 @@ from tests.cli_world import Cli, Result, environment, finish
 from tests.integration.hostile import tamper
 
 PARTS = (
-    "\x1b]0;title\x07", "\x1b[2J\x1b[8m", "\x9b31m", "\x9d0;title\x9c", "\rover", "\x08\x08", "\x7f", "\x0b\x0c\x0e\x1f",
-    "\x85", "\u202efdp.exe", "\u2066\u2069\u200e\u061c", "\u200b\u2060\ufeff\xad", "\u2028\u2029", "\U000e0041\U000e007f",
-    "[bold red]markup[/bold red][link=http://evil]x[/link]", "\nError: forged",
-)  # fmt: skip
+    "\x1b]0;title\x07",
+    "\x1b[2J\x1b[8m",
+    "\x9b31m",
+    "\x9d0;title\x9c",
+    "\rover",
+    "\x08\x08",
+    "\x7f",
+    "\x0b\x0c\x0e\x1f",
+    "\x85",
+    "\u202efdp.exe",
+    "\u2066\u2069\u200e\u061c",
+    "\u200b\u2060\ufeff\xad",
+    "\u2028\u2029",
+    "\U000e0041\U000e007f",
+    "[bold red]markup[/bold red][link=http://evil]x[/link]",
+    "\nError: forged",
+)
 EVIL = "a" + "".join(PARTS) + "z"
 NUL = f"{EVIL}\x00"
 FORBIDDEN = re.compile(
@@ -46,9 +59,15 @@ def hostile_lines() -> list[dict[str, Any]]:
         ("llm_call_completed", task, {"model": NUL, "response": NUL, "usage": {"prompt_tokens": 3, NUL: 1}}),
         ("tool_usage_started", task, {"tool_name": NUL, "tool_args": {NUL: [NUL]}}),
         ("tool_usage_error", task, {"tool_name": NUL, "error": NUL}),
-        ("method_execution_failed", f"/flow:{BRANCH}#0/method[{BRANCH}]#0", {"flow_name": NUL, "method_name": NUL, "error": error}),
-        ("task_failed", task, {"error": NUL}), (f"own.{NUL}", "", {NUL: {NUL: NUL}}), ("crew_kickoff_failed", path, {"error": error}),
-    ]  # fmt: skip
+        (
+            "method_execution_failed",
+            f"/flow:{BRANCH}#0/method[{BRANCH}]#0",
+            {"flow_name": NUL, "method_name": NUL, "error": error},
+        ),
+        ("task_failed", task, {"error": NUL}),
+        (f"own.{NUL}", "", {NUL: {NUL: NUL}}),
+        ("crew_kickoff_failed", path, {"error": error}),
+    ]
     branches = [{"branch": "main"}, {"branch": BRANCH, "parent": "main", "fork_event_id": f"e4{NUL}"}]
     header = {
         "format": "eventlog-jsonl",
@@ -57,12 +76,21 @@ def hostile_lines() -> list[dict[str, Any]]:
     }
     events = [
         {
-            "seq": n, "event_id": f"e{n}{NUL}", "type": kind, "at_ns": n * 10**9, "run": NUL, "path": where, "type_class": NUL,
-            "parent_event_id": NUL, "triggered_by_event_id": NUL, "payload": payload, **who,
+            "seq": n,
+            "event_id": f"e{n}{NUL}",
+            "type": kind,
+            "at_ns": n * 10**9,
+            "run": NUL,
+            "path": where,
+            "type_class": NUL,
+            "parent_event_id": NUL,
+            "triggered_by_event_id": NUL,
+            "payload": payload,
+            **who,
             **({"execution": crew} if kind == "crew_kickoff_started" else {}),
         }
         for n, (kind, where, payload) in enumerate(steps, 1)
-    ]  # fmt: skip
+    ]
     return [header, *events, {**events[8], "seq": 11, "event_id": f"e11{NUL}", "branch": BRANCH}]
 
 
@@ -79,22 +107,64 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 READING: tuple[tuple[str, ...], ...] = (
-    ("log",), ("log", "--paths"), ("log", NUL, "--branch", BRANCH), ("log", "--grep", "title"), ("log", "--type", EVIL),
-    ("runs",), ("branches",), ("branches", NUL), ("stats",), ("stats", NUL, "--by", "task"), ("stats", "--by", "agent"),
-    ("stats", "--by", "model"), ("doctor", "--no-probe"), ("verify",), ("verify", "--deep"), ("replay", NUL),
-    ("replay", NUL, "--full"), ("replay", NUL, "--branch", BRANCH, "--full"), ("replay", NUL, "--to", "5"),
-    ("diff", NUL, f"{NUL}@6"), ("diff", f"{NUL}@3", f"{NUL}/{BRANCH}"), ("resume", NUL), ("replay", NUL, "--play", "0"),
-    *(("show", str(seq)) for seq in range(1, 13)), ("export", "--all", "-o", "-"), ("compact", "--dry-run"),
+    ("log",),
+    ("log", "--paths"),
+    ("log", NUL, "--branch", BRANCH),
+    ("log", "--grep", "title"),
+    ("log", "--type", EVIL),
+    ("runs",),
+    ("branches",),
+    ("branches", NUL),
+    ("stats",),
+    ("stats", NUL, "--by", "task"),
+    ("stats", "--by", "agent"),
+    ("stats", "--by", "model"),
+    ("doctor", "--no-probe"),
+    ("verify",),
+    ("verify", "--deep"),
+    ("replay", NUL),
+    ("replay", NUL, "--full"),
+    ("replay", NUL, "--branch", BRANCH, "--full"),
+    ("replay", NUL, "--to", "5"),
+    ("diff", NUL, f"{NUL}@6"),
+    ("diff", f"{NUL}@3", f"{NUL}/{BRANCH}"),
+    ("resume", NUL),
+    ("replay", NUL, "--play", "0"),
+    *(("show", str(seq)) for seq in range(1, 13)),
+    ("export", "--all", "-o", "-"),
+    ("compact", "--max-checkpoints", "0", "--dry-run"),
     ("export", NUL, "--format", "crewai-checkpoint", "-o", "-"),
-)  # fmt: skip
+)
 FAILING: tuple[tuple[str, ...], ...] = (
-    ("log", f"no{EVIL}"), ("log", NUL, "--branch", f"no{EVIL}"), ("show", f"no{EVIL}"), ("replay", NUL, "--to", EVIL),
-    ("diff", EVIL + "1", EVIL), (EVIL,), ("log", f"--{EVIL}"), ("log", "--after", EVIL), ("fork", NUL, "--branch", f"a/{EVIL}"),
-    ("import", EVIL), ("backup", f"/no{EVIL}/x"), ("repair", "--into", f"/no{EVIL}/x"), ("fork", NUL, "--output", f"{EVIL}=x"),
-    ("replay", NUL, "--play", "0", "--listeners", EVIL), ("export", f"no{EVIL}", "-o", "x"), ("export", NUL, "-o", f"/no{EVIL}/x"),
-    ("verify", "--head", EVIL), ("forget", "--event", EVIL), ("log", "\udc9b\udcff"), ("show", "\udc9b\udcff-long"),
-    ("compact", "--import", EVIL.replace(".", "")), ("record", EVIL), ("record", "-m", EVIL.replace(".", "")),
-)  # fmt: skip
+    ("log", f"no{EVIL}"),
+    ("log", NUL, "--branch", f"no{EVIL}"),
+    ("show", f"no{EVIL}"),
+    ("replay", NUL, "--to", EVIL),
+    ("diff", EVIL + "1", EVIL),
+    (EVIL,),
+    ("log", f"--{EVIL}"),
+    ("log", "--after", EVIL),
+    ("fork", NUL, "--branch", f"a/{EVIL}"),
+    ("import", EVIL),
+    ("backup", f"/no{EVIL}/x"),
+    ("repair", "--into", f"/no{EVIL}/x"),
+    ("fork", NUL, "--output", f"{EVIL}=x"),
+    ("replay", NUL, "--play", "0", "--listeners", EVIL),
+    ("export", f"no{EVIL}", "-o", "x"),
+    ("export", NUL, "-o", f"/no{EVIL}/x"),
+    ("verify", "--head", EVIL),
+    ("forget", "--event", EVIL),
+    ("log", "\udc9b\udcff"),
+    ("show", "\udc9b\udcff-long"),
+    ("compact", "--import", EVIL.replace(".", "")),
+    ("record", EVIL),
+    ("record", "-m", EVIL.replace(".", "")),
+)
+
+
+def shown(words: tuple[str, ...]) -> str:
+    """Return a command line as the name of a test."""
+    return " ".join(word for word in words if word.isprintable())
 
 
 def assert_harmless(result: Result, words: tuple[str, ...]) -> None:
@@ -106,7 +176,7 @@ def assert_harmless(result: Result, words: tuple[str, ...]) -> None:
     assert not re.search(r"^Error: forged", result.out + result.err, re.MULTILINE), words
 
 
-@pytest.mark.parametrize("words", READING, ids=lambda words: " ".join(w for w in words if w.isprintable()))
+@pytest.mark.parametrize("words", READING, ids=shown)
 def test_what_is_read_is_harmless(words: tuple[str, ...], evil: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As text for people; seen to fail: paths in ``log``, C1 and bidi in ``export -o -``, invisible characters."""
     result = Cli(evil, capsys)(*words)
@@ -116,9 +186,7 @@ def test_what_is_read_is_harmless(words: tuple[str, ...], evil: Path, capsys: py
     assert_harmless(result, words)
 
 
-@pytest.mark.parametrize(
-    "words", [w for w in READING if w[0] not in ("export",)], ids=lambda words: " ".join(w for w in words if w.isprintable())
-)  # fmt: skip
+@pytest.mark.parametrize("words", [words for words in READING if words[0] != "export"], ids=shown)
 def test_json_is_escaped_and_the_same(words: tuple[str, ...], evil: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No raw control character, and programs get every character back."""
     result = Cli(evil, capsys)(*words, "--json")
@@ -140,7 +208,7 @@ def _texts(tree: Any) -> set[str]:
     return {tree} if isinstance(tree, str) else set()
 
 
-@pytest.mark.parametrize("words", READING, ids=lambda words: " ".join(w for w in words if w.isprintable()))
+@pytest.mark.parametrize("words", READING, ids=shown)
 def test_a_terminal_gets_our_colours_only(
     words: tuple[str, ...], evil: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,7 +223,7 @@ def test_a_terminal_gets_our_colours_only(
     assert_harmless(Result(result.code, COLOUR.sub("", result.out), COLOUR.sub("", result.err)), words)
 
 
-@pytest.mark.parametrize("words", FAILING, ids=lambda words: " ".join(w for w in words if w.isprintable()))
+@pytest.mark.parametrize("words", FAILING, ids=shown)
 def test_errors_are_harmless(
     words: tuple[str, ...],
     evil: Path,
@@ -180,11 +248,18 @@ def test_writing_commands_are_harmless(evil: Path, capsys: pytest.CaptureFixture
     cli, other = Cli(path, capsys), Cli(tmp_path / f"{BRANCH}2.db", capsys)
     file = tmp_path / f"{BRANCH}.jsonl"
     results = [
-        cli("export", NUL, "-o", file), cli("export", NUL, "-o", file), other("import", file), cli("fork", NUL, "--to", "4"),
-        cli("fork", NUL, "--branch", f"2{BRANCH}"), cli("compact", "--max-checkpoints", "0", "--archive", f"{file}.db"),
-        cli("backup", f"{file}.b"), cli("repair", "--into", f"{file}.r"), cli("forget", "--event", "3"), cli("verify"),
-        cli("-v" if False else "doctor", "--no-probe"),
-    ]  # fmt: skip
+        cli("export", NUL, "-o", file),
+        cli("export", NUL, "-o", file),
+        other("import", file),
+        cli("fork", NUL, "--to", "4"),
+        cli("fork", NUL, "--branch", f"2{BRANCH}"),
+        cli("compact", "--max-checkpoints", "0", "--archive", f"{file}.db"),
+        cli("backup", f"{file}.b"),
+        cli("repair", "--into", f"{file}.r"),
+        cli("forget", "--event", "3"),
+        cli("verify"),
+        cli("doctor", "--no-probe"),
+    ]
 
     for number, result in enumerate(results):
         assert_harmless(result, (str(number),))
