@@ -106,9 +106,9 @@ def test_everything_that_is_made_of_a_log_is_private(
         ["export", RUN, "--format", "crewai-checkpoint", "-o", folder / "c.json"],
         ["backup", folder / "b.db"],
         ["repair", "--into", folder / "r.db"],
+        ["forget", "--event", "3"],
         ["compact", "--max-checkpoints", "0", "--archive", folder / "a.db"],
         ["import", folder / "x.jsonl", "--as", "copy"],
-        ["forget", "--event", "3"],
     ):
         assert cli(*words).code == 0, words
     assert Cli(folder / "new.db", capsys)("import", folder / "x.jsonl").code == 0
