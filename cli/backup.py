@@ -10,7 +10,7 @@ from eventlog.backup import make_backup
 from eventlog.cli.options import Settings, examples, shared_options
 from eventlog.cli.output import Facts, note, show_json, show_page
 from eventlog.cli.progress import phases
-from eventlog.cli.text import count_of, harmless, size
+from eventlog.cli.text import count_of, size
 from eventlog.cli.verify import chain_line
 from eventlog.errors import LogDamagedError
 
@@ -33,7 +33,7 @@ def backup(settings: Settings, file: Path) -> int:
         with phases() as progress:
             made = make_backup(settings.db, file, progress)
     except LogDamagedError as error:
-        note(f"Error: {harmless(str(error))}")
+        note(f"Error: {error}")
         note("Hint: see what is damaged: eventlog verify; save what can be saved: eventlog repair --into NEW")
         return DAMAGED
     if settings.as_json:

@@ -36,7 +36,7 @@ class EventLine:
         run = f"  {one_line(event.run or '-', 24):<16}" if self._with_run else ""
         head = f"{event.seq:>7}  {moment(event.at_ns)}{run}  "
         kind, subject = harmless(event.type).replace("\n", " "), subject_of(event, self._fill)
-        path = f"  {harmless(event.path)}" if self._with_path and event.path else ""
+        path = f"  {harmless(event.path).replace(chr(10), ' ')}" if self._with_path and event.path else ""
         if event.flags & FLAG_REPLAYED:
             subject = f"{subject} (again)".strip()
         if not self._colour:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 
+from eventlog.cli.text import harmless
+
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -14,7 +16,7 @@ class FactsFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the event and its facts in one line."""
         facts = [f"{name}={value!r}" for name, value in vars(record).items() if name not in _PLAIN and name != "level"]
-        return " ".join([record.levelname.lower(), record.name, record.getMessage(), *facts])
+        return harmless(" ".join([record.levelname.lower(), record.name, record.getMessage(), *facts]))
 
 
 def show_logs(verbose: int) -> None:

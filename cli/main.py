@@ -18,7 +18,7 @@ import click
 
 from eventlog import __version__
 from eventlog.cli.options import examples
-from eventlog.cli.text import harmless
+from eventlog.cli.output import note
 from eventlog.errors import EventLogError, LogDamagedError
 
 FAILED, USAGE, DAMAGED, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
@@ -130,9 +130,9 @@ def _run_command(args: Sequence[str]) -> int | Callable[[], Any] | None:
 
 def _tell(problem: str, hint: str, code: int) -> int:
     """Write an error and its remedy to stderr."""
-    click.echo(f"Error: {harmless(problem)}", err=True)
+    note(f"Error: {problem}")
     if hint:
-        click.echo(f"Hint: {harmless(hint)}", err=True)
+        note(f"Hint: {hint}")
     return code
 
 

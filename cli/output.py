@@ -81,8 +81,8 @@ def flush() -> None:
 
 
 def note(text: str) -> None:
-    """Tell a person something beside the result: on stderr."""
-    click.echo(harmless(text), err=True)
+    """Tell a person something beside the result: on stderr; no further line of it looks like another message."""
+    click.echo(harmless(text).replace("\n", "\n  "), err=True)
 
 
 def is_terminal() -> bool:

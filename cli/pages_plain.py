@@ -11,10 +11,11 @@ from eventlog.cli.text import harmless
 def block_lines(block: Block) -> list[str]:
     """Return one block as lines."""
     if isinstance(block, Facts):
-        width = max(len(name) for name, _ in block.rows)
-        return [line for name, value in block.rows for line in _fact(name.ljust(width), harmless(value))]
+        rows = [(harmless(name).replace("\n", " "), harmless(value)) for name, value in block.rows]
+        width = max(len(name) for name, _ in rows)
+        return [line for name, value in rows for line in _fact(name.ljust(width), value)]
     if isinstance(block, Prose):
-        return [block.title.upper(), *("  " + line for line in harmless(block.text).split("\n"))]
+        return [harmless(block.title).upper(), *("  " + line for line in harmless(block.text).split("\n"))]
     return [*([block.title.upper()] if block.title else []), *_table(block)]
 
 

@@ -34,7 +34,7 @@ def _rendered(block: Block) -> Any:
     if isinstance(block, Facts):
         return Panel(_facts(block), box=box.ROUNDED, expand=False, padding=(0, 1))
     if isinstance(block, Prose):
-        return Panel(Text(harmless(block.text)), title=block.title, title_align="left", box=box.ROUNDED)
+        return Panel(Text(harmless(block.text)), title=Text(harmless(block.title)), title_align="left", box=box.ROUNDED)
     return _table(block)
 
 
@@ -44,7 +44,7 @@ def _facts(block: Facts) -> RichTable:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in block.rows:
-        grid.add_row(Text(name), _cell(value))
+        grid.add_row(Text(harmless(name)), _cell(value))
     return grid
 
 

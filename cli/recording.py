@@ -11,7 +11,8 @@ import click
 import msgspec
 
 from eventlog.cli.options import Settings
-from eventlog.cli.text import count_of, harmless
+from eventlog.cli.output import note
+from eventlog.cli.text import count_of, harmless_json
 from eventlog.log import open_log
 from eventlog.record import MAIN_BRANCH
 
@@ -76,13 +77,12 @@ class Recording:
         lost = status.failed + status.queued
         if self._settings.as_json:
             facts = {"run": self._run, "events": status.committed, "lost": lost, "path": str(self._settings.db)}
-            click.echo(msgspec.json.encode({**facts, "capture_mode": mode, **self._facts()}), err=True)
+            line = msgspec.json.encode({**facts, "capture_mode": mode, **self._facts()}).decode()
+            click.echo(harmless_json(line), err=True)
             return
-        click.echo(harmless(f"{self._sentence(status)} → {self._settings.db}"), err=True)
+        note(f"{self._sentence(status)} → {self._settings.db}")
         if lost:
-            click.echo(
-                harmless(f"warning: {count_of(lost, 'event')} lost: {status.last_error or status.degraded}"), err=True
-            )
+            note(f"warning: {count_of(lost, 'event')} lost: {status.last_error or status.degraded}")
 
     def _sentence(self, status: Status) -> str:
         """Say what was done."""

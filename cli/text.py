@@ -11,10 +11,13 @@ from eventlog.replay.state import iso_utc
 
 _HARMFUL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # ESC and other control characters: they move the cursor, change colours, titles…
-    "\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"  # direction marks make text read as what it is not
-    "\ud800-\udfff\ufeff]"  # lone surrogates cannot be written at all
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f"  # direction marks make text read as what it is not
+    "\u00ad\u180e\u200b\u2060-\u2065\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # invisible: two names look the same
+    "\ud800-\udfff]"  # lone surrogates cannot be written at all
+)  # the joiners U+200C and U+200D stay: Persian and emoji are written with them
+_HARMFUL_IN_JSON = re.compile(
+    "[\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
-_HARMFUL_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
 def harmless(text: str) -> str:
@@ -24,13 +27,21 @@ def harmless(text: str) -> str:
 
 def harmless_json(text: str) -> str:
     """Return the same JSON with the characters escaped that JSON allows and terminals act on."""
-    return _HARMFUL_IN_JSON.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    return _HARMFUL_IN_JSON.sub(_escape_in_json, text)
 
 
 def _escape(found: re.Match[str]) -> str:
     """Return one character as Python writes it."""
     code = ord(found.group())
+    if code > 0xFFFF:
+        return f"\\U{code:08x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _escape_in_json(found: re.Match[str]) -> str:
+    """Return one character as JSON writes it: in two halves beyond U+FFFF."""
+    data = found.group().encode("utf-16-be").hex()
+    return "".join(f"\\u{data[at : at + 4]}" for at in range(0, len(data), 4))
 
 
 def as_text(value: Any) -> str:

@@ -15,7 +15,7 @@ from eventlog.cli.opening import find_place, reading
 from eventlog.cli.options import Settings, examples, shared_options
 from eventlog.cli.output import note, show_json
 from eventlog.cli.progress import progress
-from eventlog.cli.text import count_of
+from eventlog.cli.text import count_of, harmless_json
 from eventlog.errors import EventLogError
 from eventlog.log import open_log
 from eventlog.read import steadily
@@ -108,12 +108,14 @@ def _followed(lines: Iterator[bytes], total: int) -> Iterator[bytes]:
 def _write(lines: Iterable[bytes], output: str, *, force: bool) -> int:
     """Write all lines, or nothing, and return how many events they are: the header is none."""
     if output == "-":
-        return _copy(lines, sys.stdout.buffer)
+        return _copy((harmless_json(line.decode()).encode() for line in lines), sys.stdout.buffer)
     target = Path(output)
-    if target.exists() and not force:
+    if os.path.lexists(target) and not force:
         raise FileExistsHereError(f"{output}: there is such a file already")
     if not target.parent.is_dir():
         raise click.UsageError(f"can't write {output!r}: there is no such folder")
+    if target.exists() and not target.is_file():  # a device would become a file
+        raise click.UsageError(f"can't write {output!r}: it is not a regular file")
     number, name = mkstemp(prefix=f".{target.name}.", dir=target.parent)  # readable for its owner only
     try:
         with os.fdopen(number, "wb") as file:

@@ -14,7 +14,7 @@ PREFIX_CHARS_MIN = 6
 CHECKPOINT_ID = re.compile(r"\d{8}T\d{6}_([0-9a-f]{8,})(?:-[0-9a-f]+)?")
 """As ``crewai checkpoint list`` shows them: time and seq."""
 INT64_MAX = 2**63 - 1
-"""What SQLite can compare with: times after the year 2262 are all the same to it."""
+"""What SQLite can compare with: times after the year 2262 are all the same to it, and so are those before 1677."""
 SEQ_DIGITS_MAX = 19
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -65,7 +65,7 @@ def find_event(reader: Reader, text: str) -> Cursor:
     """
     mark = CHECKPOINT_ID.fullmatch(text)
     if _is_seq(text) or mark is not None:
-        seq = _number(text) if mark is None else int(mark[1], 16)
+        seq = _number(text) if mark is None else min(int(mark[1], 16), SEQ_MAX)
         owner = reader.where_is(seq) if seq < SEQ_MAX else None
         if owner is None:
             _refuse_compacted(reader, seq)
@@ -136,4 +136,5 @@ def _parse_time(text: str) -> int | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
     span = moment - EPOCH
-    return min((span.days * 86_400 + span.seconds) * 1_000_000_000 + span.microseconds * 1000 + 999, INT64_MAX)
+    at_ns = (span.days * 86_400 + span.seconds) * 1_000_000_000 + span.microseconds * 1000 + 999
+    return max(-INT64_MAX, min(at_ns, INT64_MAX))

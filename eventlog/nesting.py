@@ -12,7 +12,8 @@ from eventlog.errors import EventFormatError
 PAYLOAD_DEPTH_MAX = 256
 """The codec nests less; a deeper payload is malformed, whatever the stack of this process could bear."""
 
-_BRACKET_OR_STRING = re.compile(rb'[\[{]|[\]}]|"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_BRACKET_OR_STRING = re.compile(rb'[\[{]|[\]}]|"[^"]*"?')
+"""Escapes are taken out before: a pattern that knows them needs a hundred bytes of memory for each byte of a string."""
 
 
 def nests_too_deep(payload: bytes, limit: int = PAYLOAD_DEPTH_MAX) -> bool:
@@ -20,7 +21,8 @@ def nests_too_deep(payload: bytes, limit: int = PAYLOAD_DEPTH_MAX) -> bool:
     if len(payload) <= limit or payload.count(b"[") + payload.count(b"{") <= limit:
         return False
     depth = 0
-    for found in _BRACKET_OR_STRING.finditer(payload):
+    bare = payload.replace(b"\\\\", b"").replace(b'\\"', b"")
+    for found in _BRACKET_OR_STRING.finditer(bare):
         opening = found.group()[:1]
         if opening in b"[{":
             depth += 1

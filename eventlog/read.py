@@ -140,7 +140,7 @@ class Reader:
         Raises:
             RunNotFoundError: there is none of that name.
         """
-        rows = self.query(_RUN, (run,))
+        rows = self.query(_RUN, (_as_stored(run),))
         if not rows:
             raise errors.RunNotFoundError(run)
         return self._same(rows[0], f"run {run!r}")
@@ -151,7 +151,7 @@ class Reader:
         Raises:
             RunNotFoundError, BranchNotFoundError: there is none of that name.
         """
-        rows = self.query(_BRANCH, (self.run_id(run), branch))
+        rows = self.query(_BRANCH, (self.run_id(run), _as_stored(branch)))
         if not rows:
             raise errors.BranchNotFoundError(f"{run}/{branch}")
         return self._same(rows[0], f"branch {run}/{branch}")
@@ -556,7 +556,7 @@ class Reader:
         runs = [run] if run is not None else [r[0] for r in self.query("SELECT id FROM runs")]
         found: list[tuple[int, int]] = []
         for row in runs:
-            for low, high in _id_ranges(prefix):
+            for low, high in _id_ranges(_as_stored(prefix)):
                 sql = "SELECT seq, branch FROM events WHERE run = ? AND event_id >= ? AND event_id < ? LIMIT 10"
                 found += [(int(s), int(b)) for s, b in self.query(sql, (row, low, high))]
         return found[:10]
@@ -584,9 +584,14 @@ class Reader:
         return int(rows[0][0]) if rows else None
 
 
+def _as_stored(name: str) -> str:
+    """Return a name as the writer keeps it: half characters, as bytes on a command line may become, are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _glob(name: str) -> str:
     """Return a GLOB for a type name in which only ``*`` is special."""
-    return "".join(f"[{c}]" if c in "[?" else c for c in name)
+    return "".join(f"[{c}]" if c in "[?" else c for c in _as_stored(name))
 
 
 def _id_ranges(prefix: str) -> list[tuple[Any, Any]]:

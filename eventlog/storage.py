@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Generator
@@ -81,6 +82,7 @@ def open_writer(
     key = cipher_key(None, str(path)) if key is None else key
     chain = chain_of_environment(str(path)) if chain is None else chain
     with opening, translated(path):
+        _require_file(path)
         _close_inherited()
         is_new = _create_private(path)
         db = connect(path, path, timeout=BUSY_S)
@@ -123,6 +125,7 @@ def open_reader(path: Path, key: CipherKey | None = None) -> Connection:
     if not path.exists():
         raise errors.LogNotFoundError(str(path))
     with opening, translated(path):
+        _require_file(path)
         _close_inherited()
         db = _connect_read_only(path)
         try:
@@ -145,12 +148,15 @@ def is_sealed(path: Path) -> bool:
     """Whether a file is an encrypted log; for this no key is needed.
 
     Raises:
-        LogOpenError: it cannot be read.
+        LogOpenError: it cannot be read, or is no log of ours: its views are another's.
     """
     with opening, translated(path):
+        _require_file(path)
         _close_inherited()
         db = _connect_read_only(path)
         try:
+            _guard_schema(db)
+            _require_our_objects(db, path, _identify(db, path), strict=False)
             return bool(read_lock(db, stored_objects(db)))
         finally:
             db.close()
@@ -167,6 +173,7 @@ def open_unchecked(path: Path, *, tolerant: bool = False) -> Connection:
     ``tolerant`` makes SQLite go on where a file ends early. Nothing is translated: its errors are what is looked for.
     """
     _check_sqlite(path)
+    _require_file(path)
     with opening:
         _close_inherited()
         try:
@@ -174,7 +181,7 @@ def open_unchecked(path: Path, *, tolerant: bool = False) -> Connection:
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError:
-            uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+            uri = f"file:{quote(os.fsencode(path.absolute()))}?mode=ro"
             db = connect(uri, path, uri=True)
         _guard_schema(db)
         if tolerant:
@@ -245,6 +252,23 @@ def _check_sqlite(path: Path) -> None:
         raise errors.LogOpenError(str(path), f"SQLite {sqlite3.sqlite_version} is older than 3.38")
 
 
+def _require_file(path: Path) -> None:
+    """Refuse what is no file: a device would be given another mode, a pipe would keep us waiting for ever.
+
+    Raises:
+        NotAnEventLogError: it is something else.
+        LogUnwritableError: it is a link that leads nowhere.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        if path.is_symlink():
+            raise errors.LogUnwritableError(str(path), "a link that leads nowhere") from None
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # SQLite itself refuses a folder
+        raise errors.NotAnEventLogError(str(path), "not a regular file")
+
+
 def _create_private(path: Path) -> bool:
     """Make an empty file only its owner can read (prompts are private); SQLite gives -wal and -shm the same mode.
 
@@ -278,12 +302,12 @@ def _remove(path: Path) -> None:
 
 def _connect_read_only(path: Path) -> Connection:
     """Open without the right to write; a closed log in a read-only folder has no WAL and needs none."""
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    uri = f"file:{quote(os.fsencode(path.absolute()))}?mode=ro"
     try:
         db = connect(uri, path, uri=True, timeout=BUSY_S)
         db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
     except sqlite3.OperationalError:
-        if os.path.exists(f"{path}-wal"):  # noqa: PTH110 - the name is a string
+        if os.path.exists(f"{os.path.realpath(path)}-wal"):  # noqa: PTH110 - beside the file, not beside a link
             raise
         db = connect(uri + "&immutable=1", path, uri=True)
     return db

@@ -13,6 +13,7 @@ import datetime
 import decimal
 import enum
 import pathlib
+import types
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -105,18 +106,25 @@ def _member(tree: dict[str, Any], classes: Classes, *, lenient: bool, unchecked:
 def revive_error(tree: Any) -> Exception:
     """Return an exception with the recorded message, of the recorded class where this process has loaded it.
 
-    The name is a key into the exception classes that exist; no constructor of theirs is called.
+    The name is a key into the exception classes that exist; no constructor of theirs is called, ``__new__`` neither.
     """
     if not isinstance(tree, dict) or "$error" not in tree:
         return RecordedError(str(tree))
     message, cls = tree.get("msg", ""), _loaded_errors().get(str(tree["$error"]))
     if cls is not None:
         with suppress(Exception):  # a class that needs its constructor
-            error = cls.__new__(cls)
-            error.args = tuple(revive(tree.get("args", []), {}))
+            error = _blank(cls)
+            vars(BaseException)["args"].__set__(error, tuple(revive(tree.get("args", []), {})))
             if str(error) == message:
                 return error
     return RecordedError(message)
+
+
+def _blank(cls: type[Exception]) -> Exception:
+    """Return an exception that nothing was done to, by the ``__new__`` of the class of Python's own that it extends."""
+    made = (vars(base).get("__new__") for base in cls.__mro__)
+    error: Exception = next(new for new in made if isinstance(new, types.BuiltinFunctionType))(cls)
+    return error
 
 
 def _loaded_errors() -> dict[str, type[Exception]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -14,6 +14,9 @@ from eventlog.read import Reader
 from eventlog.transfer.check_bases import BasesCheck, RunConflictError, header_problem, is_here, own_ids
 from eventlog.transfer.lines import DEPTH_MAX, FORMAT, VERSION, VERSION_OF_BASES, EventLine, Header, ImportFileError
 
+LINE_BYTES_MAX = 512 << 20
+"""Longer lines are refused before they fill the memory: what is exported of one event is less."""
+
 
 def check_file(log: Log | None, path: Path, *, rename: str | None = None) -> Header:
     """Return the header of a file whose every line can be imported into the log (``None``: one that is not there yet).
@@ -21,8 +24,10 @@ def check_file(log: Log | None, path: Path, *, rename: str | None = None) -> Hea
     Raises:
         ImportFileError, RunConflictError: it cannot.
     """
+    if path.exists() and not path.is_file():
+        raise ImportFileError(str(path), 1, "not a regular file: it is read twice, first to check it")
     with path.open("rb") as file:
-        lines = decoded_lines(path, file)
+        lines = decoded_lines(path, file, clean_of(log))
         _, first = next(lines)
         header: Header = first
         wrong = header_problem(header)
@@ -110,16 +115,43 @@ class Present:
         return found is not None
 
 
-def decoded_lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
-    """Yield line numbers with the header, then the events.
+def clean_of(log: Log | None) -> Callable[[str], str]:
+    """Return what takes secrets out of a name."""
+    return str if log is None else log.writer.encoder.text
+
+
+def _clean_names(header: Header, clean: Callable[[str], str]) -> dict[str | None, str]:
+    """Take secrets out of the names of runs and branches; returns the names that changed, with what they became."""
+    known = {name: clean(name) for run in header.runs for name in (run.run, *(b.branch for b in run.branches))}
+    changed: dict[str | None, str] = {name: other for name, other in known.items() if name != other}
+    for run in header.runs if changed else ():
+        run.run = changed.get(run.run, run.run)
+        for branch in run.branches:
+            branch.branch = changed.get(branch.branch, branch.branch)
+            branch.parent = changed.get(branch.parent, branch.parent)
+    return changed
+
+
+def _rename(line: EventLine, changed: dict[str | None, str]) -> None:
+    """Let a line speak of its run and branches as the header does."""
+    line.run, line.branch = changed.get(line.run, line.run), changed.get(line.branch, line.branch)
+    line.retained_for = [changed.get(name, name) for name in line.retained_for]
+
+
+def decoded_lines(path: Path, file: BinaryIO, clean: Callable[[str], str]) -> Iterator[tuple[int, Any]]:
+    """Yield line numbers with the header, then the events; names of runs and branches went through ``clean``, once.
+
+    Once, because an import learns secrets as it goes: a run must not change its name on the way.
 
     Raises:
         ImportFileError: a line cannot be read.
     """
     kinds: list[Any] = [msgspec.json.Decoder(Header), msgspec.json.Decoder(EventLine)]
-    number = 0
-    for number, text in enumerate(file, 1):
+    number, changed = 0, dict[str | None, str]()
+    for number, text in enumerate(iter(lambda: file.readline(LINE_BYTES_MAX + 1), b""), 1):
         try:
+            if len(text) > LINE_BYTES_MAX:
+                raise ImportFileError(str(path), number, f"longer than {LINE_BYTES_MAX} bytes")
             if nests_too_deep(text, DEPTH_MAX):
                 raise ImportFileError(str(path), number, f"nests deeper than {DEPTH_MAX}")
             line = kinds[number > 1].decode(text)
@@ -128,6 +160,10 @@ def decoded_lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[int, Any]
         if number == 1 and (line.format != FORMAT or line.version not in (VERSION, VERSION_OF_BASES)):
             known = f"{FORMAT} version {VERSION} or {VERSION_OF_BASES}"
             raise ImportFileError(str(path), 1, f"{line.format} version {line.version}, not {known}")
+        if number == 1:
+            changed = _clean_names(line, clean)
+        elif changed:
+            _rename(line, changed)
         yield number, line
     if number == 0:
         raise ImportFileError(str(path), 1, "the file is empty")

@@ -14,7 +14,7 @@ from eventlog.capture.secrets import environment_secrets
 from eventlog.log import Log
 from eventlog.recode import Recoder
 from eventlog.record import MAIN_BRANCH, NewEvent, NewExecution
-from eventlog.transfer.check import Present, check_file, decoded_lines
+from eventlog.transfer.check import Present, check_file, clean_of, decoded_lines
 from eventlog.transfer.lines import EventLine, Header, RunLine, opens_execution, status_after
 from eventlog.transfer.settle import Branches
 
@@ -43,11 +43,11 @@ def import_file(
         RunConflictError: the log has another run of that name; nothing was imported.
         AppendError: the file of the log could not be written; the run that was under way is not in it.
     """
-    header = check_file(log, path, rename=rename)
     log.writer.encoder.redactor.learn_all(environment_secrets())
+    header = check_file(log, path, rename=rename)
     done: list[Imported] = []
     with path.open("rb") as file:
-        lines = decoded_lines(path, file)
+        lines = decoded_lines(path, file, clean_of(log))
         next(lines)
         for run, group in groupby((line for _, line in lines), key=lambda line: line.run):
             done.append(_import_run(log, _run_named(header, run), rename, _Counted(group, on_event)))
@@ -146,7 +146,7 @@ def _new_event(recoder: Recoder, line: EventLine, run: str | None) -> NewEvent:
     return NewEvent(
         type=text(line.type), type_class=text(line.type_class), event_id=line.event_id, at_ns=line.at_ns,
         payload=encoded.payload, contents=encoded.contents, flags=encoded.flags | line.flags,
-        run=text(run or ""), branch=text(line.branch),
+        run=run or "", branch=line.branch,
         parent_event_id=line.parent_event_id, previous_event_id=line.previous_event_id,
         triggered_by_event_id=line.triggered_by_event_id, started_event_id=line.started_event_id,
         emission_sequence=line.emission_sequence, path=path,

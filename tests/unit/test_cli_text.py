@@ -12,7 +12,7 @@ from eventlog.cli import pages_plain, subjects, text, trees
 from eventlog.cli.output import Facts, Prose, Table
 from eventlog.record import StoredEvent
 
-HARMFUL = set(map(chr, [*range(9), *range(11, 32), *range(127, 160), 0x202E, 0x2066, 0x2028, 0xFEFF]))
+HARMFUL = set(map(chr, [*range(9), *range(11, 32), *range(127, 160), 0x202E, 0x2066, 0x2028, 0x200B, 0xFEFF, 0xE0041]))
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=())))
