@@ -121,6 +121,21 @@ def test_a_bit_may_flip_anywhere(whole: Seen, good: Facts, bad: Path) -> None:
     assert found == []
 
 
+def test_the_name_of_a_type_comes_from_its_index(whole: Seen, good: Facts, bad: Path) -> None:
+    """Which of the two is right, an event of a compacted run tells as well.
+
+    Seen to fail: nothing was found to prove it, and every event of the type was lost.
+    """
+    raw, start = whole.file.read_bytes(), (pages_of(whole.file, "names")[0] - 1) * page_bytes(whole.file)
+    found = []
+    for kind in {facts[0] for facts in good.values()}:
+        at = raw.index(f"type{kind}".encode(), start)
+        done = repaired(good, flip(copy_of(whole.file, bad), at))
+        found += [f"{kind}: {line}" for line in wrongs(done, set(), key=CIPHER)]
+
+    assert found == []
+
+
 def test_a_lost_text_is_stood_in_for_and_told(good: Facts, bad: Path) -> None:
     """What stands there is sealed as the text was."""
     with eventlog.open(bad, readonly=True, key=KEY) as log:
