@@ -13,6 +13,7 @@ from eventlog.nesting import nests_too_deep
 from eventlog.read import Reader
 from eventlog.transfer.check_bases import BasesCheck, RunConflictError, header_problem, is_here, own_ids
 from eventlog.transfer.lines import DEPTH_MAX, FORMAT, VERSION, VERSION_OF_BASES, EventLine, Header, ImportFileError
+from eventlog.values import collect_refs
 
 LINE_BYTES_MAX = 512 << 20
 """Longer lines are refused before they fill the memory: what is exported of one event is less."""
@@ -69,6 +70,8 @@ class _Check:
         """
         if line.run is not None and (line.run, line.branch) not in self._branches:
             return f"branch {line.run}/{line.branch} is not in the header"
+        if collect_refs(line.payload):
+            return "its payload refers to contents by hash: an export has them in place"
         mark = hash((line.run, line.event_id))
         if mark in self._seen:
             return f"event {line.event_id} a second time"

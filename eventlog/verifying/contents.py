@@ -124,7 +124,7 @@ class ContentCheck:
             return
         try:
             self._require(row, seq, place)
-        except (EventFormatError, sqlite3.Error, AttributeError, TypeError, ValueError) as error:
+        except (EventFormatError, sqlite3.Error, AttributeError, LookupError, TypeError, ValueError) as error:
             self._findings.add("content", f"content {row[1]} {error}", seq=seq, place=place, readable=_ELSE)
 
     def _require(self, row: Any, seq: int | None, place: Place) -> None:

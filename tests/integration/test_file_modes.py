@@ -281,13 +281,16 @@ def test_no_name_in_a_log_becomes_a_path(name: str, tmp_path: Path, capsys: pyte
         "task_id": name,
         "task_name": name,
         "path": f"/crew:{branch}#0",
-        "payload": {"p": {"$path": name}, "output_file": name, "x": {"$content": name}},
+        "payload": {"p": {"$path": name}, "output_file": name, "x": {"$map": [["$content", name]]}},
     }
     branches = [{"branch": "main"}, {"branch": branch, "parent": "main", "fork_event_id": f"id-{name}"}]
     runs = [{"run": name, "attribution": "named", "branches": branches}]
     header = {"format": "eventlog-jsonl", "version": 1, "runs": runs}
     (inner / "x.jsonl").write_text(f"{json.dumps(header)}\n{json.dumps(line)}\n", "utf-8")
     cli = Cli(inner / "x.db", capsys)
+    refused = tmp_path / "refused.jsonl"
+    refused.write_text(f"{json.dumps(header)}\n{json.dumps({**line, 'payload': {'x': {'$content': name}}})}\n", "utf-8")
+    assert cli("import", refused).code == 1
     assert cli("import", inner / "x.jsonl").code == 0
     assert cli("export", name, "-o", inner / "out").code == 1
     assert cli("export", name, "-o", inner / "out", "--force").code == 2
