@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import eventlog
-from eventlog.cli import lines, main, output
+from eventlog.cli import lines, main, output, pages_rich
 from tests.cli_world import Cli, Result, environment, finish
 from tests.integration.hostile import tamper
 
@@ -212,7 +212,7 @@ def _texts(tree: Any) -> set[str]:
 def test_a_terminal_gets_our_colours_only(
     words: tuple[str, ...], evil: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pages by rich, whose own markup in a text is text. Seen to fail: the title of a text was read as markup."""
+    """Pages by rich, whose own markup in a text is text."""
     for module in (output, lines):
         monkeypatch.setattr(module, "is_terminal", lambda: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -221,6 +221,20 @@ def test_a_terminal_gets_our_colours_only(
     assert "\x1b[8m" not in result.out
     assert "\x1b]8" not in result.out
     assert_harmless(Result(result.code, COLOUR.sub("", result.out), COLOUR.sub("", result.err)), words)
+
+
+def test_markup_of_rich_is_text(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In titles, names, values and cells: nothing is coloured, hidden or linked by who wrote it.
+
+    Seen to fail: a title was read as markup.
+    """
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    markup = "[red]x[/red][link=http://a]y[/link][/no]"
+    facts, table = output.Facts([(markup, markup)]), output.Table("", ("a",), [(markup,)])
+
+    pages_rich.print_blocks([output.Prose(markup, markup), facts, table])
+
+    assert capsys.readouterr().out.count(markup) == 5
 
 
 @pytest.mark.parametrize("words", FAILING, ids=shown)

@@ -84,8 +84,8 @@ payloads = (
 
 @settings(max_examples=300)
 @given(payloads)
-@example(b"[" * 300 + b'"' + b"x" * 20_000_000)
-@example(b"[" * 300 + b'"' + b"\\n" * 5_000_000)
+@example(b"[" + b"[]," * 300 + b'"' + b"x" * 20_000_000 + b'"]')
+@example(b"[" + b"[]," * 300 + b'"' + b"\\n" * 5_000_000 + b'"]')
 @example(b"9" * 1_000_000)
 @example(b'{"$int":"' + b"9" * 1_000_000 + b'"}')
 @example(b'{"a":1e999}')
