@@ -15,9 +15,10 @@ import pytest
 import eventlog
 from eventlog.errors import LogOpenError, NotAnEventLogError
 from eventlog.provider import EventLogProvider
-from tests.cli_world import Cli, environment
+from tests.cli_world import ROOT, Cli, environment
 from tests.integration.hostile import make_log
 from tests.integration.hostile_watch import CANARY
+from tests.integration.native import crewai
 from tests.verifying import query
 
 # -- code --------------------------------------------------------------------------------------------
@@ -66,6 +67,27 @@ def test_the_canary_works(watched: tuple[Path, dict[str, Any]]) -> None:
 
     assert (folder / "imported").exists()
     (folder / "imported").unlink()
+
+
+def test_crewais_own_commands_import_nothing_from_a_log_before_they_restore(tmp_path: Path) -> None:
+    """``crewai checkpoint list`` and ``info`` show a checkpoint whose tool is the canary, and do not import it.
+
+    ``resume`` would: restoring is CrewAI's, and SECURITY.md says so.
+    """
+    (tmp_path / f"{CANARY}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\nclass Evil: pass\n", "utf-8")
+    tool = {"tool_type": f"{CANARY}.Evil", "cache_function": f"{CANARY}.Evil", "name": "t", "description": "d"}
+    agent = {"role": "r", "goal": "g", "backstory": "b", "tools": [tool]}
+    entity = {"entity_type": "crew", "name": "evil", "agents": [agent], "tasks": []}
+    path = make_log(tmp_path / "x.db")
+    document = json.dumps({"entities": [entity], "trigger": "task_completed", "event_record": {"nodes": {}}})
+    name = EventLogProvider().checkpoint(document, str(path)).rpartition("#")[2]
+    listed = crewai("list", path, folder=tmp_path, PYTHONPATH=f"{ROOT}:{tmp_path}")
+    shown = crewai("info", f"{path}#{name}", folder=tmp_path, PYTHONPATH=f"{ROOT}:{tmp_path}")
+
+    assert "Found 1 checkpoint(s)" in listed
+    assert "crew" in shown
+    assert CANARY in EventLogProvider().from_checkpoint(f"{path}#{name}")
+    assert not (tmp_path / "imported").exists()
 
 
 # -- the schema --------------------------------------------------------------------------------------
