@@ -137,7 +137,7 @@ class Torture:
     def run(self) -> int:
         """Return the exit code: 1 if a test failed."""
         number = 0
-        while self.left_s() > 0:
+        while any(self._has_time(path) for path in tortured()):
             number += 1
             seed = str(secrets.randbelow(10**9))
             self._passed = self._undone = 0
@@ -173,10 +173,14 @@ class Torture:
         """Start what there is room and time for."""
         while waiting and len(self._running) < LANES:
             path = waiting.pop()
-            if self.left_s() + GRACE_S < self._took.get(path, USUAL_S):
-                self._undone += 1
-            else:
+            if self._has_time(path):
                 self._running.append(File(path, seed))
+            else:
+                self._undone += 1
+
+    def _has_time(self, path: Path) -> bool:
+        """Whether a file can be expected to be done in time."""
+        return self.left_s() > 0 and self._took.get(path, USUAL_S) <= self.left_s() + GRACE_S
 
     def _look(self) -> File | None:
         """Take off what has ended, and what is not done in time; returns what failed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
@@ -31,7 +32,7 @@ from eventlog.pipeline import Durability, Pipeline
 from eventlog.transfer.imports import import_file
 from tests.crash.children import killing
 
-RUN = "r"
+RUN, BESIDE = "r", "beside"
 GOLDEN = Path(__file__).parents[2] / "golden"
 OLD_LOGS = sorted((GOLDEN / "v1").glob("*.db"))
 TEXT = "what was read on page {n} " * 12
@@ -71,7 +72,7 @@ def one(folder: Path, *, durability: Durability = "commit") -> Generator[Do]:
 def many(folder: Path) -> Generator[Do]:
     """Append some events at once."""
     with eventlog.open(folder / "log.db") as log:
-        known = {event.payload["n"] for event in log.events()}
+        known = {event.payload["n"] for event in log.events() if event.run == RUN}
         yield (
             lambda n: (
                 None
@@ -183,16 +184,27 @@ CASES: dict[str, Callable[..., AbstractContextManager[Do]]] = {
 
 
 def kill(
-    folder: Path, *, case: str, kills_s: list[float], point: tuple[str, str, int] | None = None, bug: str | None = None
+    folder: Path,
+    *,
+    case: str,
+    kills_s: list[float],
+    point: tuple[str, str, int] | None = None,
+    bug: str | None = None,
+    beside: bool = False,
 ) -> None:
     """Do a case in ``folder``/0, /1… in a process each, killed so long after it began, or after its log was open.
 
     ``point``: module, function, and the how manieth time that it is entered; where to die instead.
+    ``beside``: another process appends to the same log and is not killed.
     """
     for number, kill_s in enumerate(kills_s):
         work = partial(_endlessly, folder / str(number), case, point, bug, bool(number % 2))
+        neighbour = killing.fork(partial(_append_beside, folder / str(number))) if beside else None
         code, _ = killing.run(work, None if point is not None else kill_s)
         (folder / str(number) / "code").write_text(str(code))
+        (folder / str(number) / "stop").touch()
+        if neighbour is not None:
+            os.waitpid(neighbour, 0)
     killing.leave()
 
 
@@ -214,6 +226,18 @@ def _endlessly(
         for n in count():
             do(n)
             os.write(witness, f"{n}\n".encode())
+
+
+def _append_beside(folder: Path) -> None:
+    """Append to another run until told to stop."""
+    witness = os.open(folder / "beside", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with eventlog.open(folder / "log.db") as log:
+        for n in count():
+            if (folder / "stop").exists():
+                return
+            log.append("test.noted", {"n": n, "text": text(n)}, run=BESIDE)
+            os.write(witness, f"{n}\n".encode())
+            time.sleep(0.001)
 
 
 def again(folder: Path, *, case: str, numbers: list[int]) -> None:
