@@ -56,12 +56,14 @@ TABLES = (
 def _lineage(branch: str, seq: str) -> str:
     """Return the table ``up`` of a branch and its ancestors, each with the seqs that belong to the lineage.
 
-    What compaction retained below a base belongs to it like all the rest.
+    What compaction retained below a base belongs to it like all the rest. A parent is older than its forks: what says
+    otherwise was made by hand, and might go round in a circle.
     """
     return f"""up (owner, low, high) AS (
     SELECT id, coalesce(fork_seq, 0), {seq} FROM branches WHERE id = {branch}
     UNION ALL SELECT above.id, coalesce(above.fork_seq, 0), min(up.high, child.fork_seq)
-    FROM up JOIN branches AS child ON child.id = up.owner JOIN branches AS above ON above.id = child.parent)"""
+    FROM up JOIN branches AS child ON child.id = up.owner JOIN branches AS above ON above.id = child.parent
+    WHERE above.id < child.id)"""
 
 
 def _plain(value: str) -> str:

@@ -76,7 +76,7 @@ def _cut(reader: Reader, plan: BranchPlan, max_checkpoints: int) -> int:
 def _is_cut_below(plans: dict[int, BranchPlan], plan: BranchPlan) -> bool:
     """Whether an ancestor loses events that a branch reads."""
     cursor, current = SEQ_MAX, plan
-    while current.parent is not None and current.parent in plans:
+    while current.parent in plans and current.parent < current.row:  # a parent is older than its forks
         cursor, current = min(cursor, current.fork_seq), plans[current.parent]
         if current.cut > cursor > 0:
             return True
