@@ -291,6 +291,7 @@ def test_no_name_in_a_log_becomes_a_path(name: str, tmp_path: Path, capsys: pyte
     refused = tmp_path / "refused.jsonl"
     refused.write_text(f"{json.dumps(header)}\n{json.dumps({**line, 'payload': {'x': {'$content': name}}})}\n", "utf-8")
     assert cli("import", refused).code == 1
+    refused.unlink()
     assert cli("import", inner / "x.jsonl").code == 0
     assert cli("export", name, "-o", inner / "out").code == 1
     assert cli("export", name, "-o", inner / "out", "--force").code == 2
