@@ -10,8 +10,9 @@ import msgspec
 from eventlog.cli.options import Settings
 from eventlog.cursors import Cursor, find_event
 from eventlog.errors import BranchNotFoundError, CursorNotFoundError, NotFoundError, RunNotFoundError
+from eventlog.lineage import SEQ_MAX
 from eventlog.log import Log, open_log
-from eventlog.read import SEQ_MAX, Reader
+from eventlog.read import Reader
 from eventlog.record import MAIN_BRANCH
 
 

@@ -17,8 +17,8 @@ from eventlog.cli.output import note, show_json
 from eventlog.cli.progress import progress
 from eventlog.cli.text import count_of, harmless_json
 from eventlog.errors import EventLogError
+from eventlog.lineage import steadily
 from eventlog.log import open_log
-from eventlog.read import steadily
 
 
 class FileExistsHereError(EventLogError):

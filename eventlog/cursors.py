@@ -8,7 +8,8 @@ from datetime import datetime, timezone
 import msgspec
 
 from eventlog.errors import AmbiguousCursorError, CompactedError, CursorNotFoundError
-from eventlog.read import SEQ_MAX, Reader
+from eventlog.lineage import SEQ_MAX
+from eventlog.read import Reader
 
 PREFIX_CHARS_MIN = 6
 CHECKPOINT_ID = re.compile(r"\d{8}T\d{6}_([0-9a-f]{8,})(?:-[0-9a-f]+)?")

@@ -23,9 +23,10 @@ from eventlog.cursors import Cursor, find_cursor, find_event
 from eventlog.forgetting.forget import forget_event, forget_value
 from eventlog.forgetting.report import ForgetReport
 from eventlog.fork import make_fork
+from eventlog.lineage import SEQ_MAX
 from eventlog.owner import living_owner
 from eventlog.pipeline import Durability
-from eventlog.read import SEQ_MAX, Reader
+from eventlog.read import Reader
 from eventlog.record import MAIN_BRANCH, OWN_PREFIX, BranchInfo, Event, ExecutionInfo, NewEvent, RunInfo
 from eventlog.redact import Redaction
 from eventlog.replay.fold import FOLD_VERSION

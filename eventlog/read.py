@@ -6,28 +6,26 @@ WAL while a person looks at a long log.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from eventlog import errors, place
 from eventlog.append import shown_id
-from eventlog.bases import SELECT_BASE, Base, as_base, unsealed_base
 from eventlog.contents import Cache
 from eventlog.digests import COLUMNS, Row
 from eventlog.handle import Handle
+from eventlog.lineage import SEQ_MAX, BaseMovedError, Lineages, Segment, as_stored
 from eventlog.nesting import decode_payload
-from eventlog.record import BranchInfo, Event, ExecutionInfo, StoredEvent, read_ordinal
+from eventlog.record import Event, ExecutionInfo, StoredEvent, read_ordinal
 from eventlog.seal import EVENT, EXECUTION, NAME, PATH, CipherKey, cipher_key
-from eventlog.soundness import Soundness
 from eventlog.storage import open_reader
 from eventlog.texts import LOOKUPS_MAX, Texts, chunks
 from eventlog.values import collect_refs, resolve
 
 PAGE_EVENTS = 500
-SEQ_MAX = 2**62
 NAMES_MAX = 50_000
 
 _EVENTS = f"SELECT {COLUMNS} FROM {{source}} WHERE {{where}} ORDER BY seq LIMIT ?"
@@ -36,14 +34,6 @@ _RETAINED = (
     " WHERE k.branch = ? AND k.seq > ? AND k.seq <= ?)"
 )
 _NOT_COMPACTED = " AND seq > (SELECT base_seq FROM branches WHERE id = branch)"
-_RUN = (
-    "SELECT id, EXISTS (SELECT 1 FROM runs AS t NOT INDEXED WHERE t.id = r.id AND t.name = r.name)"
-    " FROM runs AS r WHERE name = ? AND id > 0"
-)
-_BRANCH = (
-    "SELECT id, EXISTS (SELECT 1 FROM branches AS t NOT INDEXED WHERE t.id = b.id AND t.run = b.run"
-    " AND t.name = b.name) FROM branches AS b WHERE run = ? AND name = ?"
-)
 _EXECUTIONS = (
     "SELECT path, parent, kind, name, key, status, inputs_hash, started_seq, ended_seq FROM executions"
     " WHERE branch = ? AND started_seq <= ? ORDER BY started_seq"
@@ -55,33 +45,8 @@ _BELOW = (
 _NOWHERE = -1
 """Row of a path that no event has."""
 
-Segment = tuple[int, int, int]
-"""Branch row, first seq (exclusive), last seq (inclusive)."""
 
-T = TypeVar("T")
-STEADY_TRIES = 5
-"""How often what a compaction moves under a reader is read again."""
-
-
-class BaseMovedError(errors.CompactedError):
-    """A compaction moved the base of a branch while its events were being read: read again."""
-
-
-def steadily(read: Callable[[], T]) -> T:
-    """Return what ``read`` returns; it begins again when a compaction moves a base under it.
-
-    Raises:
-        CompactedError: what it asks for is gone.
-    """
-    for _ in range(STEADY_TRIES):
-        try:
-            return read()
-        except BaseMovedError:
-            continue
-    return read()
-
-
-class Reader:
+class Reader(Lineages):
     """Reads one log through a connection that cannot write. Safe to use from several threads."""
 
     def __init__(self, path: Path, key: CipherKey | None = None) -> None:
@@ -90,18 +55,12 @@ class Reader:
         Raises:
             LogOpenError: it cannot be read as a log.
         """
-        self.file = path
         self.key = cipher_key(None, str(path)) if key is None else key
-        db = open_reader(path, self.key)
-        self.seal = db.seal
-        self.handle = Handle(path, db)
-        self.query = self.handle.query
-        self.soundness = Soundness(self.handle, self._walk)
+        super().__init__(Handle(path, open_reader(path, self.key)))
         self._texts = Texts(self.handle, self.soundness)
         self._names: Cache[int, tuple[str, str]] = Cache(NAMES_MAX)
         self._paths: Cache[int, str] = Cache(NAMES_MAX)
         self._ids: Cache[int, str] = Cache(NAMES_MAX)
-        self._branches: dict[int, tuple[str | None, str]] = {}
 
     def has_moved(self) -> bool:
         """Whether the path leads to another file by now: then another reader must be opened."""
@@ -132,71 +91,7 @@ class Reader:
             self._texts.forget()
             self.soundness.forget()
 
-    # -- runs, branches, lineages -------------------------------------------------------------
-
-    def run_id(self, run: str) -> int:
-        """Return the row of a run.
-
-        Raises:
-            RunNotFoundError: there is none of that name.
-        """
-        rows = self.query(_RUN, (_as_stored(run),))
-        if not rows:
-            raise errors.RunNotFoundError(run)
-        return self._same(rows[0], f"run {run!r}")
-
-    def branch_id(self, run: str, branch: str) -> int:
-        """Return the row of a branch.
-
-        Raises:
-            RunNotFoundError, BranchNotFoundError: there is none of that name.
-        """
-        rows = self.query(_BRANCH, (self.run_id(run), _as_stored(branch)))
-        if not rows:
-            raise errors.BranchNotFoundError(f"{run}/{branch}")
-        return self._same(rows[0], f"branch {run}/{branch}")
-
-    def _same(self, row: tuple[int, Any], what: str) -> int:
-        """Return the row that an index leads to, if that is what it was asked for: no digest covers names.
-
-        Raises:
-            LogDamagedError: it is another.
-        """
-        if not row[1]:
-            raise self._damaged(f"the index of names does not lead to {what}")
-        return row[0]
-
-    def branch_name(self, branch: int) -> tuple[str | None, str]:
-        """Return run and branch name of a row; no run for the events of none.
-
-        Raises:
-            LogDamagedError: the row is not there.
-        """
-        known = self._branches.get(branch)
-        if known is None:
-            rows = self.query(
-                "SELECT nullif(runs.name, ''), branches.name FROM branches JOIN runs ON runs.id = branches.run"
-                " WHERE branches.id = ?",
-                (branch,),
-            )
-            if not rows:
-                raise self._damaged(f"branch row {branch} is missing")
-            known = self._branches[branch] = tuple(rows[0])
-        return known
-
-    def branches(self, run: str) -> list[BranchInfo]:
-        """Return the branches of a run, oldest first."""
-        rows = self.query(
-            "SELECT b.id, b.name, p.name, b.fork_seq,"
-            " (SELECT count(*) FROM events WHERE branch = b.id AND seq > b.base_seq),"
-            " coalesce((SELECT max(seq) FROM events WHERE branch = b.id), b.fork_seq, 0)"
-            " FROM branches AS b LEFT JOIN branches AS p ON p.id = b.parent WHERE b.run = ? ORDER BY b.id",
-            (self.run_id(run),),
-        )
-        return [
-            BranchInfo(run=run, branch=name, parent=parent, fork_seq=fork, events=events, last_seq=last)
-            for _id, name, parent, fork, events, last in rows
-        ]
+    # -- kickoffs -----------------------------------------------------------------------------------
 
     def executions(self, branch: int, to: int = SEQ_MAX) -> list[ExecutionInfo]:
         """Return the kickoffs of a lineage up to a seq in the order they first started.
@@ -233,98 +128,6 @@ class Reader:
             label, _, ordinal = info.path[1:].partition("/")[0].rpartition("#")
             found[label] = max(found.get(label, -1), read_ordinal(ordinal))
         return found
-
-    def lineage(self, branch: int, to: int = SEQ_MAX) -> list[Segment]:
-        """Return the stretches of branches that make up a lineage up to a seq, oldest first, from its base on.
-
-        Raises:
-            CompactedError: ``to`` lies before the base.
-        """
-        segments: list[Segment] = []
-        for owner, low, high, base in self._walk(branch, to):
-            if base:
-                if high < base:
-                    raise self._compacted(branch, base)
-                segments.append((owner, base, high))
-                break
-            segments.append((owner, low, high))
-        return segments[::-1]
-
-    def ancestry(self, branch: int, to: int = SEQ_MAX) -> list[Segment]:
-        """Return all stretches of a lineage, oldest first, as if nothing had been compacted."""
-        return [(owner, low, high) for owner, low, high, _ in self._walk(branch, to)][::-1]
-
-    def base(self, branch: int) -> Base | None:
-        """Return the base of a lineage, its texts as JSON; ``None`` when all its events are there.
-
-        Raises:
-            EventFormatError: it is sealed, and was changed.
-        """
-        base = self.stored_base(branch)
-        return None if base is None else unsealed_base(base, self.seal)
-
-    def stored_base(self, branch: int) -> Base | None:
-        """Return the base of a lineage as it is stored; ``None`` when all its events are there.
-
-        Raises:
-            LogDamagedError: it is not what compaction wrote.
-        """
-        owner = next((owner for owner, _, _, base in self._walk(branch, SEQ_MAX) if base), None)
-        rows = self.query(SELECT_BASE, (owner,)) if owner is not None else []
-        if not rows:
-            return None
-        base = as_base(rows[0])
-        try:
-            self.soundness.require_base(base)
-        except errors.LogDamagedError:
-            if self.query(SELECT_BASE, (owner,)) == rows:
-                raise
-            raise self._compacted(branch, base.seq, BaseMovedError) from None
-        return base
-
-    def _walk(self, branch: int, to: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield a branch and its ancestors: row, where it begins (exclusive), where it ends, its base."""
-        current: int | None = branch
-        high, seen = to, set()
-        while current is not None and current not in seen:
-            seen.add(current)
-            rows = self.query("SELECT parent, fork_seq, base_seq FROM branches WHERE id = ?", (current,))
-            if not rows:
-                return
-            parent, fork_seq, base = rows[0]
-            if not (isinstance(fork_seq or 0, int) and isinstance(base, int)):
-                raise self._damaged(f"branch row {current} is no branch")
-            yield current, fork_seq or 0, high, base
-            current, high = parent if fork_seq else None, min(high, fork_seq or 0)
-
-    def _damaged(self, what: str) -> errors.LogDamagedError:
-        """Return the error that says what is damaged."""
-        return errors.LogDamagedError(str(self.file), what)
-
-    def _compacted(self, branch: int, oldest: int, kind: type[errors.CompactedError] = errors.CompactedError) -> Any:
-        """Return the error that says where replaying a branch can begin."""
-        run, name = self.branch_name(branch)
-        return kind(run or "", name, oldest)
-
-    def head(self, branch: int, to: int = SEQ_MAX) -> int:
-        """Return the seq of the last event of a lineage at or before ``to``; 0 when there is none.
-
-        Raises:
-            CompactedError: ``to`` lies before the base.
-        """
-        segments = self.lineage(branch, to)
-        for owner, low, high in reversed(segments):
-            rows = self.query(
-                "SELECT max(seq) FROM events WHERE branch = ? AND seq > ? AND seq <= ?", (owner, low, high)
-            )
-            if rows[0][0] is not None:
-                return int(rows[0][0])
-        return self._base_of(segments)
-
-    def _base_of(self, segments: list[Segment]) -> int:
-        """Return the base a lineage begins at; 0 when it begins at its start."""
-        rows = self.query("SELECT base_seq FROM branches WHERE id = ?", (segments[0][0],)) if segments else []
-        return int(rows[0][0]) if rows else 0
 
     # -- events ---------------------------------------------------------------------------------
 
@@ -363,7 +166,7 @@ class Reader:
             span = "branch = ? AND seq > ? AND seq <= ?"
             for page in self._page_by_page(span + where, (owner,), max(low, after), high, args):
                 if self._bases(segments) != bases:
-                    raise self._compacted(branch, max(self._bases(segments)), BaseMovedError)
+                    raise self.compacted(branch, max(self._bases(segments)), BaseMovedError)
                 if where:
                     self.soundness.require_events(page)
                 else:
@@ -378,8 +181,8 @@ class Reader:
             if kept:
                 return []
             raise
-        if not kept and 0 < after < self._base_of(segments):
-            raise self._compacted(branch, self._base_of(segments))
+        if not kept and 0 < after < self.base_of(segments):
+            raise self.compacted(branch, self.base_of(segments))
         return segments
 
     def _bases(self, segments: list[Segment]) -> list[int]:
@@ -394,7 +197,7 @@ class Reader:
         if base is not None:
             for page in self._page_by_page("1" + where, (base.branch,), after, min(to, base.seq), args, _RETAINED):
                 if self._bases([(base.branch, 0, 0)]) != [base.seq]:
-                    raise self._compacted(branch, base.seq, BaseMovedError)
+                    raise self.compacted(branch, base.seq, BaseMovedError)
                 self.soundness.require_events(page)
                 yield from self._as_events(page)
 
@@ -547,7 +350,7 @@ class Reader:
         try:
             return self._texts.content(name)
         except KeyError:
-            raise self._damaged(f"content {name} is missing") from None
+            raise self.damaged(f"content {name} is missing") from None
 
     # -- cursors ------------------------------------------------------------------------------------
 
@@ -556,7 +359,7 @@ class Reader:
         runs = [run] if run is not None else [r[0] for r in self.query("SELECT id FROM runs")]
         found: list[tuple[int, int]] = []
         for row in runs:
-            for low, high in _id_ranges(_as_stored(prefix)):
+            for low, high in _id_ranges(as_stored(prefix)):
                 sql = "SELECT seq, branch FROM events WHERE run = ? AND event_id >= ? AND event_id < ? LIMIT 10"
                 found += [(int(s), int(b)) for s, b in self.query(sql, (row, low, high))]
         return found[:10]
@@ -573,9 +376,9 @@ class Reader:
             rows = self.query(sql, (owner, low, high, at_ns))
             if rows[0][0] is not None:
                 return int(rows[0][0])
-        base = self._base_of(segments)
+        base = self.base_of(segments)
         if base and not self.query("SELECT 1 FROM events WHERE seq = ? AND at_ns <= ?", (base, at_ns)):
-            raise self._compacted(branch, base)
+            raise self.compacted(branch, base)
         return base
 
     def where_is(self, seq: int) -> int | None:
@@ -584,14 +387,9 @@ class Reader:
         return int(rows[0][0]) if rows else None
 
 
-def _as_stored(name: str) -> str:
-    """Return a name as the writer keeps it: half characters, as bytes on a command line may become, are escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
 def _glob(name: str) -> str:
     """Return a GLOB for a type name in which only ``*`` is special."""
-    return "".join(f"[{c}]" if c in "[?" else c for c in _as_stored(name))
+    return "".join(f"[{c}]" if c in "[?" else c for c in as_stored(name))
 
 
 def _id_ranges(prefix: str) -> list[tuple[Any, Any]]:

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from eventlog.errors import CompactedError, EventFormatError, LogDamagedError
+from eventlog.lineage import SEQ_MAX, steadily
 from eventlog.logger import Logger
-from eventlog.read import SEQ_MAX, Reader, steadily
+from eventlog.read import Reader
 from eventlog.replay.fold import FOLD_VERSION, begin_fold, fold_events
 from eventlog.replay.projection import Projection, run_projection
 from eventlog.replay.state import RunState

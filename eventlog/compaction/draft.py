@@ -13,8 +13,9 @@ from eventlog.compaction.keep import Keeper
 from eventlog.compaction.plan import BranchPlan
 from eventlog.compaction.survey import survey
 from eventlog.errors import CompactionError
+from eventlog.lineage import steadily
 from eventlog.logger import Logger
-from eventlog.read import Reader, steadily
+from eventlog.read import Reader
 from eventlog.replay.projection import registered_projections
 from eventlog.replay.rebuild import rebuild_projection, rebuild_state, refold_state
 

@@ -10,8 +10,9 @@ from eventlog.append import Appender
 from eventlog.bases import PUT, RETAINED, read_base
 from eventlog.compaction.draft import Draft
 from eventlog.errors import CompactionError
+from eventlog.lineage import SEQ_MAX
 from eventlog.pipeline import Pipeline
-from eventlog.read import SEQ_MAX, Reader
+from eventlog.read import Reader
 from eventlog.storage import transaction
 
 STAGED_ROWS = 1000

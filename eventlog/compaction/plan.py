@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from eventlog.read import SEQ_MAX, Reader
+from eventlog.lineage import SEQ_MAX
+from eventlog.read import Reader
 from eventlog.replay.rebuild import STATE_PROJECTION
 
 _CHECKPOINTS = (

@@ -15,9 +15,9 @@ from eventlog.capture.keys import stable_key
 from eventlog.capture.playing import Claim, claims, playing, within
 from eventlog.capture.scopes import execution_label, in_for_each
 from eventlog.errors import EventLogError
+from eventlog.lineage import SEQ_MAX
 from eventlog.logger import Logger
 from eventlog.nesting import decode_payload
-from eventlog.read import SEQ_MAX
 from eventlog.record import RESUMED, ExecutionInfo
 from eventlog.references import kind_of, read_fact
 from eventlog.resume.definitions import execution_changed

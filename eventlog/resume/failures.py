@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from eventlog.read import SEQ_MAX
+from eventlog.lineage import SEQ_MAX
 from eventlog.resume.exchanges import unit_of
 from eventlog.resume.tape import Tape
 

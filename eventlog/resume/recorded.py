@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from eventlog.errors import CompactedError
-from eventlog.read import SEQ_MAX, Reader
+from eventlog.lineage import SEQ_MAX
+from eventlog.read import Reader
 from eventlog.record import FLAG_REPLAYED, RESUMED, ExecutionInfo, StoredEvent
 from eventlog.replay.path import split_task_place
 from eventlog.resume.edits import Edits

@@ -16,8 +16,9 @@ from eventlog.capture.beginnings import note_state
 from eventlog.capture.kickoffs import ASKED
 from eventlog.capture.playing import Claim, claims, playing, reexecuting, within
 from eventlog.errors import EventLogError, ExecutionNotFoundError
+from eventlog.lineage import SEQ_MAX
 from eventlog.nesting import decode_payload
-from eventlog.read import SEQ_MAX, Reader
+from eventlog.read import Reader
 from eventlog.record import ExecutionInfo, read_ordinal
 from eventlog.redact import Redaction
 from eventlog.references import kind_of

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from eventlog.bases import Base, read_spent
+from eventlog.lineage import steadily
 from eventlog.nesting import decode_payload
-from eventlog.read import Reader, steadily
+from eventlog.read import Reader
 from eventlog.record import EXECUTION_RESULT, FLAG_OMITTED, FLAG_REPLAYED, OWN_PREFIX, RESUMED, StoredEvent
 from eventlog.replay.event_types import ENDS
 from eventlog.replay.path import above

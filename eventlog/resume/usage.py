@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from crewai.llms.base_llm import BaseLLM
 
 from eventlog.capture.keys import stable_key
-from eventlog.read import SEQ_MAX
+from eventlog.lineage import SEQ_MAX
 from eventlog.references import kind_of
 from eventlog.resume.exchanges import Exchange
 from eventlog.resume.models import count_tokens, usage_of

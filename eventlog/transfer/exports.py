@@ -8,8 +8,9 @@ from itertools import islice
 import msgspec
 
 from eventlog.errors import CompactedError
+from eventlog.lineage import SEQ_MAX
 from eventlog.log import Log
-from eventlog.read import SEQ_MAX, Reader
+from eventlog.read import Reader
 from eventlog.record import MAIN_BRANCH, BranchInfo, Event, ExecutionInfo, StoredEvent
 from eventlog.transfer.lines import (
     FORMAT,

@@ -11,7 +11,8 @@ from typing import cast
 import msgspec
 
 from eventlog.bases import Base, read_spent
-from eventlog.read import BaseMovedError, Reader, Segment
+from eventlog.lineage import BaseMovedError, Segment
+from eventlog.read import Reader
 from eventlog.record import StoredEvent
 from eventlog.replay.state import ExecutionStatus
 from eventlog.transfer.lines import BaseLine, SettledLine, StandingLine

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from eventlog.errors import EventLogError
+from eventlog.lineage import steadily
 from eventlog.nesting import decode_payload
-from eventlog.read import Reader, steadily
+from eventlog.read import Reader
 from eventlog.replay.fold import FOLD_VERSION, apply_event, begin_fold
 from eventlog.replay.rebuild import STATE_PROJECTION
 from eventlog.replay.state import RunState
