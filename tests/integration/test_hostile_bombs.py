@@ -7,9 +7,11 @@ import io
 import json
 import multiprocessing
 import os
+import queue
 import resource
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +54,13 @@ def outcomes(path: Path, commands: tuple[tuple[str, ...], ...] = COMMANDS) -> di
     child.start()
     found: dict[tuple[str, ...], tuple[int, str]] = {}
     try:
-        while (line := results.get(timeout=SECONDS_MAX)) is not None:
-            words, code, said, _ = line
-            found[words] = (code, said)
-    except Exception:
+        with suppress(queue.Empty):
+            while (line := results.get(timeout=SECONDS_MAX)) is not None:
+                words, code, said, _ = line
+                found[words] = (code, said)
+    finally:
         child.kill()
-    child.join()
+        child.join()
     return found
 
 
