@@ -38,6 +38,10 @@ _EXECUTIONS = (
     "SELECT path, parent, kind, name, key, status, inputs_hash, started_seq, ended_seq FROM executions"
     " WHERE branch = ? AND started_seq <= ? ORDER BY started_seq"
 )
+_GONE = (
+    "SELECT base_seq FROM branches WHERE id = ?1 AND base_seq >= ?2"
+    " AND NOT EXISTS (SELECT 1 FROM retained WHERE seq = ?2)"
+)
 _BELOW = (
     "path IN (WITH RECURSIVE below (id) AS (VALUES (?)"
     " UNION SELECT paths.id FROM below JOIN paths ON paths.parent = below.id) SELECT id FROM below)"
@@ -252,7 +256,22 @@ class Reader(Lineages):
         self._texts.load(set().union(*(collect_refs(tree) for tree in trees)))
         for event, tree in zip(batch, trees, strict=True):
             facts = {name: getattr(event, name) for name in event.__struct_fields__}
-            yield Event(**{**facts, "payload": resolve(tree, self._stored_content)})
+            try:
+                yield Event(**{**facts, "payload": resolve(tree, self._stored_content)})
+            except errors.LogDamagedError:
+                self._require_still_there(event)
+                raise
+
+    def _require_still_there(self, event: StoredEvent) -> None:
+        """Return if an event has not been compacted since it was read: then its contents may be gone.
+
+        Raises:
+            BaseMovedError: it has.
+        """
+        branch = self.branch_id(event.run, event.branch) if event.run else 0
+        rows = self.query(_GONE, (branch, event.seq))
+        if rows:
+            raise self.compacted(branch, rows[0][0], BaseMovedError)
 
     def _type_ids(self, types: Iterable[str]) -> list[int]:
         """Return the rows of event types; a name may end in ``*``."""

@@ -26,7 +26,8 @@ _PREVIOUS = (
     "SELECT e.seq, b.run, e.seq <= b.base_seq, CASE WHEN e.seq <= b.base_seq"
     " THEN (SELECT previous FROM retained WHERE seq = e.seq)"
     " ELSE (SELECT digest FROM events WHERE branch = e.branch AND seq < e.seq AND seq > b.base_seq"
-    " ORDER BY seq DESC LIMIT 1) END FROM events AS e JOIN branches AS b ON b.id = e.branch WHERE e.seq IN ({marks})"
+    " ORDER BY seq DESC LIMIT 1) END"
+    " FROM events AS e LEFT JOIN branches AS b ON b.id = e.branch WHERE e.seq IN ({marks})"
 )
 _LAST = "SELECT digest FROM events WHERE branch = ? AND seq > ? AND seq <= ? ORDER BY seq DESC LIMIT 1"
 _BASE = "SELECT digest FROM bases WHERE branch = ?"
@@ -95,15 +96,8 @@ class Soundness:
         return before
 
     def _known(self, previous: Previous, row: Row) -> tuple[int, bytes | None]:
-        """Return what was found out about an event.
-
-        Raises:
-            LogDamagedError: its branch is not there.
-        """
-        found = previous.get(row.seq)
-        if found is None:
-            raise self._damaged(f"event {row.seq} belongs to branch row {row.branch}, which is not there")
-        return found
+        """Return what was found out about an event; what was compacted since it was read is not looked at."""
+        return previous.get(row.seq, (row.run, None))
 
     def _require_event(self, chain: Chain, row: Row, run: int, previous: bytes | None) -> None:
         """Compare one event with its digest, and with the run of its branch.
@@ -135,13 +129,19 @@ class Soundness:
             raise BrokenRowError("it was changed on purpose once, and again since")
 
     def _previous(self, rows: Sequence[Row]) -> Previous:
-        """Return what each event follows."""
+        """Return what each event follows.
+
+        Raises:
+            LogDamagedError: the branch of one is not there.
+        """
         found: Previous = {}
         branches = {row.seq: row.branch for row in rows}
         for start in range(0, len(rows), LOOKUPS_MAX):
             seqs = [row.seq for row in rows[start : start + LOOKUPS_MAX]]
             marks = ",".join("?" * len(seqs))
             for seq, run, is_below, digest in self._handle.query(_PREVIOUS.format(marks=marks), seqs):
+                if run is None:
+                    raise self._damaged(f"event {seq} belongs to branch row {branches[seq]}, which is not there")
                 found[seq] = (run, digest if digest is not None or is_below else self._anchor(branches[seq]))
         return found
 

@@ -96,3 +96,13 @@ def test_without_the_key_of_the_chain_a_log_can_be_read(tmp_path: Path, monkeypa
     monkeypatch.delenv("EVENTLOG_KEY")
     with eventlog.open(tmp_path / "log.db", readonly=True) as log:
         assert log.state("r").event_count == 3
+
+
+def test_what_is_compacted_while_it_is_read_is_not_taken_for_damage(path: Path) -> None:
+    """Its contents are gone, and that is as it should be. Seen to fail: without the look whether it is still there."""
+    with eventlog.open(path) as log, eventlog.open(path, readonly=True) as other:
+        reading = other.reader.stored(None)
+        rows = [next(reading) for _ in range(6)]
+        log.compact(0)
+        with pytest.raises(eventlog.CompactedError):
+            list(other.reader.decoded(rows))
