@@ -174,7 +174,7 @@ class Reader(Lineages):
                 if where:
                     self.soundness.require_events(page)
                 else:
-                    digest = self.soundness.require_chain(page, digest)
+                    digest = self.soundness.require_chain(owner, page, digest)
                 yield from self._as_events(page)
 
     def _from(self, branch: int, after: int, to: int, *, kept: bool) -> list[Segment]:

@@ -23,7 +23,7 @@ from eventlog.handle import Handle
 Walk = Callable[[int, int], Iterator[tuple[int, int, int, int]]]
 """Yields a branch and its ancestors: row, where it begins (exclusive), where it ends, its base."""
 _PREVIOUS = (
-    "SELECT e.seq, b.run, e.seq <= b.base_seq, CASE WHEN e.seq <= b.base_seq"
+    "SELECT e.seq, e.branch, b.run, e.seq <= b.base_seq, CASE WHEN e.seq <= b.base_seq"
     " THEN (SELECT previous FROM retained WHERE seq = e.seq)"
     " ELSE (SELECT digest FROM events WHERE branch = e.branch AND seq < e.seq AND seq > b.base_seq"
     " ORDER BY seq DESC LIMIT 1) END"
@@ -78,8 +78,8 @@ class Soundness:
             for row in rows:
                 self._require_event(self.chain, row, *self._known(previous, row))
 
-    def require_chain(self, rows: Sequence[Row], after: bytes | None) -> bytes | None:
-        """Return the digest of the last of ``rows``: these are all events of a stretch of a branch, as recorded.
+    def require_chain(self, branch: int, rows: Sequence[Row], after: bytes | None) -> bytes | None:
+        """Return the digest of the last of ``rows``: these are all events of a stretch of ``branch``, as recorded.
 
         ``after``: digest of the event before them, if that was read, too.
 
@@ -91,6 +91,8 @@ class Soundness:
         run, before = self._known(self._previous(rows[:1]), rows[0])
         before = after or before
         for row in rows:
+            if row.branch != branch:  # SQLite takes it from the index
+                raise self._damaged(f"the index of branches does not lead to event {row.seq}")
             self._require_event(self.chain, row, run, before)
             before = row.digest
         return before
@@ -139,9 +141,11 @@ class Soundness:
         for start in range(0, len(rows), LOOKUPS_MAX):
             seqs = [row.seq for row in rows[start : start + LOOKUPS_MAX]]
             marks = ",".join("?" * len(seqs))
-            for seq, run, is_below, digest in self._handle.query(_PREVIOUS.format(marks=marks), seqs):
-                if run is None:
-                    raise self._damaged(f"event {seq} belongs to branch row {branches[seq]}, which is not there")
+            for seq, branch, run, is_below, digest in self._handle.query(_PREVIOUS.format(marks=marks), seqs):
+                if run is None or branch != branches[seq]:
+                    raise self._damaged(
+                        f"event {seq} belongs to branch row {branch}, which is not there, or to another"
+                    )
                 found[seq] = (run, digest if digest is not None or is_below else self._anchor(branches[seq]))
         return found
 

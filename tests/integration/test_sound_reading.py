@@ -101,8 +101,8 @@ def test_without_the_key_of_the_chain_a_log_can_be_read(tmp_path: Path, monkeypa
 def test_what_is_compacted_while_it_is_read_is_not_taken_for_damage(path: Path) -> None:
     """Its contents are gone, and that is as it should be. Seen to fail: without the look whether it is still there."""
     with eventlog.open(path) as log, eventlog.open(path, readonly=True) as other:
-        reading = other.reader.stored(None)
-        rows = [next(reading) for _ in range(6)]
+        rows = list(other.reader.stored(None))
+        log.append("the.end", {"n": 9}, run="r")
         log.compact(0)
         with pytest.raises(eventlog.CompactedError):
             list(other.reader.decoded(rows))
