@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+from eventlog.errors import LogDamagedError
+from eventlog.logger import Logger
 from eventlog.nesting import decode_payload
 from eventlog.read import Reader
 from eventlog.record import StoredEvent
@@ -17,6 +20,8 @@ from eventlog.replay.path import above
 from eventlog.resume.exchanges import SAVES, Exchange, Finished, OpenTool
 from eventlog.resume.marks import Marks
 from eventlog.values import resolve
+
+log = Logger(__name__)
 
 
 class Tape:
@@ -60,8 +65,8 @@ class Tape:
     # -- reading what is on it ------------------------------------------------------------------
 
     def value(self, tree: Any) -> Any:
-        """Return a tree with every reference filled in."""
-        return tree if self._reader is None else resolve(tree, self._reader.content)
+        """Return a tree with every reference filled in; one to what is damaged stays, and is never served."""
+        return tree if self._reader is None else resolve(tree, partial(_content, self._reader))
 
     def below(self, path: str, kind: dict[str, list[Exchange]]) -> Iterator[Exchange]:
         """Yield the exchanges of one kind that happened in a scope and below it."""
@@ -116,3 +121,16 @@ class Tape:
     def is_empty(self) -> bool:
         """Whether nothing is on it."""
         return not self.started
+
+
+def _content(reader: Reader, name: str) -> Any:
+    """Return a content.
+
+    Raises:
+        KeyError: it is missing or damaged.
+    """
+    try:
+        return reader.content(name)
+    except LogDamagedError as error:
+        log.warning("content_not_served", content=name, error=str(error))
+        raise KeyError(name) from error

@@ -184,3 +184,23 @@ def test_a_new_log_takes_nothing_from_the_neighbours_of_a_deleted_one(tmp_path: 
     assert left == [True, True]
     assert numbers(path) == [3]
     assert list(problems(path)) == []
+
+
+def test_a_reader_does_not_read_the_former_wal_into_the_next_log(tmp_path: Path) -> None:
+    """It waits until those who write have taken it away, and says so when nobody does.
+
+    Seen to fail: when it opened the next log at once.
+    """
+    path = tmp_path / "log.db"
+    with eventlog.open(path) as former, eventlog.open(path, readonly=True) as reader:
+        former.append("test.former", {"n": 1})
+        assert [event.payload["n"] for event in reader.events()] == [1]
+        with eventlog.open(tmp_path / "other.db") as other:
+            other.append("test.other", {"n": 2})
+        (tmp_path / "other.db").rename(path)
+
+        with pytest.raises(eventlog.LogMovedError, match="-wal still belongs to the former file"):
+            list(reader.events())
+        former.append("test.later", {"n": 3})
+        assert former.flush()
+        assert [event.payload["n"] for event in reader.events() if "n" in event.payload][:1] == [2]

@@ -13,6 +13,7 @@ import eventlog
 from eventlog import LogDamagedError
 from eventlog.cli.main import run as command
 from tests.damage import edit
+from tests.integration.test_resume_fork import Program
 
 LONG = "a text that is long enough to be kept among the large values " * 5
 WRONG = {
@@ -106,3 +107,19 @@ def test_what_is_compacted_while_it_is_read_is_not_taken_for_damage(path: Path) 
         log.compact(0)
         with pytest.raises(eventlog.CompactedError):
             list(other.reader.decoded(rows))
+
+
+def test_a_crew_is_not_hurt_by_what_is_damaged(tmp_path: Path) -> None:
+    """An answer that cannot be trusted is asked for again. Seen to fail: when the error reached the crew."""
+    given = {"topic": "tea " * 200, "year": 2026}
+    with eventlog.open(tmp_path / "log.db") as log:
+        expected = log.run("r").kickoff(Program().crew, inputs=given).raw
+        log.fork("r", to=next(e.seq for e in log.events("r") if e.type == "task_completed"), branch="b")
+    edit(tmp_path / "log.db", "UPDATE contents SET body = replace(body, 'tea', 'TEA')", "DELETE FROM snapshots")
+
+    program = Program()
+    with eventlog.open(tmp_path / "log.db") as log:
+        result = log.run("r", branch="b").kickoff(program.crew, inputs=given)
+
+    assert result.raw == expected
+    assert program.asked
