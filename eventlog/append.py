@@ -19,6 +19,7 @@ from eventlog.errors import (
     BranchExistsError,
     BranchNotFoundError,
     CompactedError,
+    LogDamagedError,
     SequenceConflictError,
 )
 from eventlog.lease import Lease, Leases
@@ -353,11 +354,12 @@ class Appender:
         """Return the rows of a run and its branch, making what a first event may make."""
         now = time.time_ns()
         sql = "INSERT INTO runs (name, created_ns, attribution) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-        self.db.execute(sql, (run, now, attribution))
+        is_new = self.db.execute(sql, (run, now, attribution)).rowcount > 0
         row = int(self.db.execute("SELECT id FROM runs WHERE name = ?", (run,)).fetchone()[0])
         owner = self.owner if attribution != "named" else None  # whoever mints a run has it open
         sql = "INSERT INTO branches (run, name, created_ns, owner) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-        self.db.execute(sql, (row, MAIN_BRANCH, now, owner))
+        if not self.db.execute(sql, (row, MAIN_BRANCH, now, owner)).rowcount and is_new:
+            raise LogDamagedError(self.db.path, f"row {row} of runs was free, and has branches")
         found = find_branch(self.db, row, branch)
         if found is None:
             raise BranchNotFoundError(f"{run}/{branch}")

@@ -27,6 +27,11 @@ _BRANCH = (
     "SELECT id, EXISTS (SELECT 1 FROM branches AS t NOT INDEXED WHERE t.id = b.id AND t.run = b.run"
     " AND t.name = b.name) FROM branches AS b WHERE run = ? AND name = ?"
 )
+_NAMES = (
+    "SELECT nullif(r.name, ''), b.name, EXISTS (SELECT 1 FROM runs AS t WHERE t.name = r.name AND t.id + 0 = r.id)"
+    " AND EXISTS (SELECT 1 FROM branches AS t WHERE t.run = b.run AND t.name = b.name AND t.id + 0 = b.id)"
+    " FROM branches AS b JOIN runs AS r ON r.id = b.run WHERE b.id = ?"
+)
 
 Segment = tuple[int, int, int]
 """Branch row, first seq (exclusive), last seq (inclusive)."""
@@ -103,14 +108,10 @@ class Lineages:
         """
         known = self._branches.get(branch)
         if known is None:
-            rows = self.query(
-                "SELECT nullif(runs.name, ''), branches.name FROM branches JOIN runs ON runs.id = branches.run"
-                " WHERE branches.id = ?",
-                (branch,),
-            )
-            if not rows:
-                raise self.damaged(f"branch row {branch} is missing")
-            known = self._branches[branch] = tuple(rows[0])
+            rows = self.query(_NAMES, (branch,))
+            if not rows or not rows[0][2]:
+                raise self.damaged(f"branch row {branch} is missing, or its name is another than in the index")
+            known = self._branches[branch] = (rows[0][0], rows[0][1])
         return known
 
     def branches(self, run: str) -> list[BranchInfo]:

@@ -166,6 +166,8 @@ class Reader(Lineages):
         segments = self._from(branch, after, to, kept=kept)
         bases = self._bases(segments)
         digest: bytes | None = None
+        for owner, low, _ in segments[1:]:
+            self.soundness.require_fork(owner, low)
         for owner, low, high in segments:
             span = "branch = ? AND seq > ? AND seq <= ?"
             for page in self._page_by_page(span + where, (owner,), max(low, after), high, args):

@@ -16,7 +16,7 @@ from eventlog.bases import RETAINED, Base, base_proof
 from eventlog.chain import Chain
 from eventlog.chain_key import PLAIN_CHAIN, chain_of_environment, fits, stored_check
 from eventlog.contents import content_hash
-from eventlog.digests import BrokenRowError, Interned, Row, digest_after, facts_of, tombstone_of
+from eventlog.digests import COLUMNS, BrokenRowError, Interned, Row, digest_after, facts_of, tombstone_of
 from eventlog.errors import LogDamagedError
 from eventlog.handle import Handle
 
@@ -30,6 +30,7 @@ _PREVIOUS = (
     " FROM events AS e LEFT JOIN branches AS b ON b.id = e.branch WHERE e.seq IN ({marks})"
 )
 _LAST = "SELECT digest FROM events WHERE branch = ? AND seq > ? AND seq <= ? ORDER BY seq DESC LIMIT 1"
+_FIRST = f"SELECT {COLUMNS} FROM events WHERE branch = ? ORDER BY seq LIMIT 1"
 _BASE = "SELECT digest FROM bases WHERE branch = ?"
 _TOMBSTONE = "SELECT proof FROM tombstones WHERE what = ? AND id = ?"
 LOOKUPS_MAX = 500
@@ -59,11 +60,13 @@ class Soundness:
         self._interned = Interned(handle.db)
         self.chain = chain_of(handle.db, str(handle.file))
         self._proven: set[tuple[int, int, bytes]] = set()
+        self._forks: set[tuple[int, int]] = set()
 
     def forget(self) -> None:
         """Look at everything anew: rows were rewritten."""
         self._interned = Interned(self._handle.db)
         self._proven.clear()
+        self._forks.clear()
 
     # -- events ---------------------------------------------------------------------------------------
 
@@ -96,6 +99,20 @@ class Soundness:
             self._require_event(self.chain, row, run, before)
             before = row.digest
         return before
+
+    def require_fork(self, branch: int, fork_seq: int) -> None:
+        """Return if the first event of a branch follows the event at which the branch is said to begin.
+
+        Raises:
+            LogDamagedError: it does not.
+        """
+        if self.chain is None or (branch, fork_seq) in self._forks:
+            return
+        rows = [Row._make(row) for row in self._handle.query(_FIRST, (branch,))]
+        if rows and rows[0].seq <= fork_seq:
+            raise self._damaged(f"branch row {branch} is said to begin at {fork_seq}, behind its own events")
+        self.require_events(rows)
+        self._forks.update((branch, fork_seq) for _ in rows)
 
     def _known(self, previous: Previous, row: Row) -> tuple[int, bytes | None]:
         """Return what was found out about an event; what was compacted since it was read is not looked at."""
@@ -157,13 +174,20 @@ class Soundness:
         """
         for current, _, high, base in self._walk(branch, 2**62):
             if current != branch and (rows := self._handle.query(_LAST, (current, base, high))):
-                return bytes(rows[0][0])
+                return self._digest(rows)
             if base:
-                rows = self._handle.query(_BASE, (current,))
-                if not rows:
-                    raise self._damaged(f"the base at {base} is missing")
-                return bytes(rows[0][0])
+                return self._digest(self._handle.query(_BASE, (current,)))
         return b""
+
+    def _digest(self, rows: list[Any]) -> bytes:
+        """Return the digest that was asked for.
+
+        Raises:
+            LogDamagedError: there is none.
+        """
+        if not rows or not isinstance(rows[0][0], bytes):
+            raise self._damaged("the digest that a branch begins after is missing")
+        return rows[0][0]
 
     # -- what stands beside them ------------------------------------------------------------------------
 
@@ -209,7 +233,11 @@ class Soundness:
         if self.chain is None or key in self._proven:
             return
         retained = self._handle.query(RETAINED, (base.branch, base.seq))
-        if base_proof(self.chain, base, retained) != base.proof:
+        try:
+            proof = base_proof(self.chain, base, retained)
+        except (AttributeError, TypeError, ValueError):  # columns of other types
+            proof = None
+        if proof is None or proof != base.proof:
             raise self._damaged(f"the base at {base.seq} is not what compaction wrote")
         self._proven.add(key)
 
@@ -229,7 +257,7 @@ class Soundness:
     def _tombstone(self, what: str, name: int | str) -> bytes | None:
         """Return the proof of a row that was changed on purpose."""
         rows = self._handle.query(_TOMBSTONE, (what, name))
-        return bytes(rows[0][0]) if rows else None
+        return rows[0][0] if rows else None
 
     def _damaged(self, what: str) -> LogDamagedError:
         """Return the error that says what is damaged."""
