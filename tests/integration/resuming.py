@@ -27,7 +27,7 @@ from tests.torture import TORTURE, drawn
 
 RUN = "r"
 
-PER_PROCESS = frozenset(("eventlog.resumed", "eventlog.definition", "eventlog.command"))
+PER_PROCESS = frozenset(("eventlog.resumed", "eventlog.definition", "eventlog.command", "default_env"))
 """What every process says of itself."""
 BY_TIME = frozenset(("eventlog.flow_state", "llm_stream_chunk", "eventlog.memory_exchange"))
 """How many of these there are depends on the moment of the cut: what was told and not saved yet is told again."""
