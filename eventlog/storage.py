@@ -180,7 +180,7 @@ def open_unchecked(path: Path, *, tolerant: bool = False) -> Connection:
             db = _connect_read_only(path)
         except sqlite3.OperationalError:
             raise
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
             uri = f"file:{quote(os.fsencode(path.absolute()))}?mode=ro"
             db = connect(uri, path, uri=True)
         _guard_schema(db)
@@ -242,6 +242,8 @@ def translated(path: Path) -> Generator[None]:
         if any(word in text for word in ("readonly", "read-only", "full", "disk I/O", "unable to open")):
             raise errors.LogUnwritableError(str(path), text) from e
         raise errors.LogOpenError(str(path), text) from e
+    except UnicodeDecodeError as e:  # SQLite quotes what it cannot read
+        raise errors.LogDamagedError(str(path), "its schema cannot be read") from e
     except OSError as e:
         raise errors.LogUnwritableError(str(path), e.strerror or str(e)) from e
 
