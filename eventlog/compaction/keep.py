@@ -21,7 +21,7 @@ OUTCOMES = frozenset(
 """What was run, with what, and what came of it: kept however long ago."""
 
 TOOLS = frozenset(("tool_usage_started", "tool_usage_finished", "tool_usage_error", "eventlog.tool_exchange"))
-"""Kept of a settled task while its execution is unfinished: a later task may ask a tool the same."""
+"""Kept of what is settled: a later task, or another kickoff of the same crew, may ask a tool the same."""
 
 
 ASKED = frozenset(("eventlog.llm_exchange", "eventlog.token_count", "eventlog.memory_exchange"))
@@ -61,7 +61,7 @@ class Keeper:
         if self._keeps_tape:
             return True
         if self_and_above(event.path)[0] in self._done:
-            return False
+            return event.type in TOOLS and not event.flags & FLAG_REPLAYED
         settled = self._survey.settled_around(event.path)
         if settled is not None and (settled != event.path or event.type in ASKED):
             return event.type in TOOLS and not event.flags & FLAG_REPLAYED

@@ -78,3 +78,14 @@ def test_a_bug_in_compaction_is_noticed(bug: str, tmp_path: Path, monkeypatch: p
 
     seqs = cuts(whole, 5)
     assert any(f": {complaint}" in line for seq in reversed(seqs) for line in sweep_compacted(whole, tmp_path, [seq]))
+
+
+def test_another_kickoff_of_a_compacted_crew_finds_what_its_tools_said(tmp_path: Path) -> None:
+    """CrewAI keeps results of tools from one kickoff of a crew to the next.
+
+    Seen to fail: when the exchanges of tools of a finished kickoff were dropped.
+    """
+    whole = record_whole("twice", tmp_path)
+    over = next(event.seq for event in whole.events if event.type == "eventlog.execution_result")
+
+    assert sweep_compacted(whole, tmp_path, [over, over + 7]) == []
