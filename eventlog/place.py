@@ -81,7 +81,7 @@ def has_moved(db: Connection) -> bool:
     return (found.st_dev, found.st_ino) != db.file
 
 
-def is_parted(db: Connection) -> bool:
+def has_parted(db: Connection) -> bool:
     """Whether the WAL beside the path of a connection is not, or no longer, its own; waits for that a while.
 
     Where a file was replaced, SQLite would read the former one's WAL into the next, and share its index.

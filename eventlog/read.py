@@ -77,7 +77,7 @@ class Reader(Lineages):
             LogMovedError: the WAL of the former one is still beside it, so that nobody can tell what belongs to it.
             LogOpenError: it cannot be read as a log.
         """
-        if not place.is_parted(self.handle.db):
+        if not place.has_parted(self.handle.db):
             what = f"it was replaced while it was open, and {self.file}-wal still belongs to the former file"
             raise errors.LogMovedError(str(self.file), what)
         return Reader(self.file, self.key)

@@ -213,8 +213,8 @@ class Soundness:
         if self.chain is not None and self.chain.proof("tombstone", "content", name, kind, stored) != proof:
             raise self._damaged(f"content {name} was changed on purpose once, and again since")
 
-    def text(self, stored: Any, name: str) -> str:
-        """Return the body of a content.
+    def require_text(self, stored: Any, name: str) -> str:
+        """Return the body of a content, if it is text.
 
         Raises:
             LogDamagedError: it is no text.

@@ -84,7 +84,7 @@ class Texts:
         Raises:
             KeyError: a piece of it is not there.
         """
-        body = data = self._handle.db.seal.unseal_text(self._soundness.text(stored, name), CONTENT, name)
+        body = data = self._handle.db.seal.unseal_text(self._soundness.require_text(stored, name), CONTENT, name)
         value: Any = body
         pieces: list[str] = []
         if kind != "text":
@@ -125,7 +125,7 @@ class Texts:
 
     def _message(self, name: str, stored: str, text: str | None, before: str | None) -> Any:
         """Return one message after another."""
-        data = self._handle.db.seal.unseal(self._soundness.text(stored, name).encode(), CONTENT, name)
+        data = self._handle.db.seal.unseal(self._soundness.require_text(stored, name).encode(), CONTENT, name)
         self._soundness.require_content(name, "message", stored, data, parent=before, text=text)
         message = decode_payload(data)
         return {**message, "content": {"$content": text}} if text else message

@@ -13,6 +13,7 @@ import eventlog
 from eventlog.bases import base_proof, read_base, read_retained
 from eventlog.chain import Chain
 from eventlog.digests import COLUMNS, Interned, Row, facts_of, tombstone_of
+from tests import forging
 from tests.scenarios import build
 
 HISTORY = 60
@@ -49,14 +50,9 @@ def edit(path: Path, *statements: str) -> Path:
 
 
 def rechain(path: Path, chain: Chain) -> None:
-    """Compute the digests of a log without forks anew, as somebody would who wants to hide a change."""
+    """Compute the digests of a log anew, as somebody would who wants to hide a change."""
     with editing(path) as db:
-        interned, heads = Interned(db), dict[int, bytes]()
-        for found in db.execute(f"SELECT {COLUMNS} FROM events ORDER BY seq").fetchall():
-            row = Row._make(found)
-            digest = chain.digest(heads.get(row.branch, b""), row.seq, *facts_of(row, interned))
-            db.execute("UPDATE events SET digest = ? WHERE seq = ?", (digest, row.seq))
-            heads[row.branch] = digest
+        forging.rechain(db, chain)
 
 
 def grown_log(path: Path, *, forgetful: bool = True) -> Path:
@@ -108,10 +104,8 @@ def prove_again(path: Path) -> None:
 
 def prove_states_again(path: Path) -> None:
     """Compute the proofs of all stored states anew, without a key."""
-    sql = "SELECT s.id, e.digest, seq, projection, version, state FROM snapshots AS s JOIN events AS e USING (seq)"
     with editing(path) as db:
-        for row, *facts in db.execute(f"{sql} WHERE state <> ''").fetchall():
-            db.execute("UPDATE snapshots SET proof = ? WHERE id = ?", (Chain().snapshot_proof(*facts), row))
+        forging.prove_states(db, Chain())
 
 
 def page_bytes(path: Path) -> int:

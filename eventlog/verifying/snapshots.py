@@ -84,7 +84,7 @@ class SnapshotCheck:
             return True  # of the event that cannot be read others tell
         if chain is None or (row is None and seq <= branch.base):
             return True
-        return row is not None and chain.snapshot_proof(bytes(row[0]), seq, *facts) == proof
+        return row is not None and isinstance(row[0], bytes) and chain.snapshot_proof(row[0], seq, *facts) == proof
 
     def _refold(self, branch: Branch, wanted: list[tuple[int, int]], reader: Reader) -> None:
         """Fold the lineage once and compare the states on the way."""

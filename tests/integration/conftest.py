@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli_world import DEMO_CREW, RUN, Cli, environment, finish
+from tests.repairing import Facts, facts_in
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +50,23 @@ def model_server() -> Iterator[ThreadingHTTPServer]:
     stub.shutdown()
     thread.join()
     stub.server_close()
+
+
+@pytest.fixture(scope="session")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log with something of everything, made once."""
+    from tests.damage import grown_log
+
+    return grown_log(tmp_path_factory.mktemp("grown") / "log.db")
+
+
+@pytest.fixture(scope="session")
+def good(grown: Path) -> Facts:
+    """What is in it."""
+    return facts_in(grown)
+
+
+@pytest.fixture
+def bad(grown: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be damaged."""
+    return Path(shutil.copy(grown, tmp_path / "bad.db"))

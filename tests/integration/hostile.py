@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import eventlog
 from eventlog.chain import Chain
-from eventlog.digests import COLUMNS, BrokenRowError, Interned, Row, digest_after, facts_of
-
-_AT_FORK = (
-    "SELECT digest FROM events AS e JOIN branches AS b ON e.branch = b.parent AND e.seq <= b.fork_seq"
-    " WHERE b.id = ? ORDER BY e.seq DESC LIMIT 1"
-)
-_STATES = (
-    "SELECT s.id, e.digest, s.seq, projection, version, state FROM snapshots AS s JOIN events AS e ON e.seq = s.seq"
-    " WHERE state <> ''"
-)
+from tests.forging import excuse_contents, prove_states, rechain
 
 
 def make_log(path: Path, payloads: Iterable[dict[str, Any]] = ({"text": "harmless"},), run: str = "r") -> Path:
@@ -41,27 +32,11 @@ def tamper(path: Path, *statements: str | tuple[str, tuple[Any, ...]]) -> Path:
         for statement in statements:
             sql, args = statement if isinstance(statement, tuple) else (statement, ())
             db.execute(sql, args)
-        forge(db)
+        for forge in (rechain, excuse_contents, prove_states):
+            forge(db, Chain())
         db.execute("UPDATE meta SET value = 0 WHERE key = 'compacting'")
         db.execute("COMMIT")
     return path
-
-
-def forge(db: sqlite3.Connection) -> None:
-    """Compute digests and proofs anew, as far as they can be computed; contents are said to be changed on purpose."""
-    chain, interned, heads = Chain(), Interned(db), dict[int, bytes]()
-    for found in db.execute(f"SELECT {COLUMNS} FROM events ORDER BY seq").fetchall():
-        row = Row._make(found)
-        fork = None if row.branch in heads else db.execute(_AT_FORK, (row.branch,)).fetchone()
-        previous = fork[0] if fork else heads.get(row.branch, b"")
-        with suppress(BrokenRowError):
-            heads[row.branch] = digest_after(chain, previous, row, facts_of(row, interned))
-            db.execute("UPDATE events SET digest = ? WHERE seq = ?", (heads[row.branch], row.seq))
-    for name, kind, body in db.execute("SELECT hash, kind, body FROM contents").fetchall():
-        proof = chain.proof("tombstone", "content", name, kind, body)
-        db.execute("INSERT OR REPLACE INTO tombstones VALUES ('content', ?, 1, ?)", (name, proof))
-    for snapshot, *facts in db.execute(_STATES).fetchall():
-        db.execute("UPDATE snapshots SET proof = ? WHERE id = ?", (chain.snapshot_proof(*facts), snapshot))
 
 
 def put_payload(path: Path, payload: str, seq: int = 1) -> Path:

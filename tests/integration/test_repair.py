@@ -13,31 +13,13 @@ import pytest
 
 import eventlog
 from eventlog.verifying.verify import Wish, verify_log
-from tests.damage import copy_of, edit, editing, flip, grown_log, page_bytes, pages_of, seqs_on, zero_page
+from tests.damage import copy_of, edit, editing, flip, page_bytes, pages_of, seqs_on, zero_page
 from tests.repairing import Facts, Salvage, facts_in, salvage, wrongs
 from tests.verifying import query
 
 FLIPS = 30
 GOLDEN = Path(__file__).parents[1] / "golden"
 LINEAGES = (("old", "main"), ("new", "main"), ("new", "other"))
-
-
-@pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log with something of everything, made once."""
-    return grown_log(tmp_path_factory.mktemp("grown") / "log.db")
-
-
-@pytest.fixture(scope="module")
-def good(grown: Path) -> Facts:
-    """What is in it."""
-    return facts_in(grown)
-
-
-@pytest.fixture
-def bad(grown: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be damaged."""
-    return copy_of(grown, tmp_path / "bad.db")
 
 
 def again(grown: Path, bad: Path) -> Path:

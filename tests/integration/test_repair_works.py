@@ -11,7 +11,7 @@ from eventlog.bases import as_base
 from eventlog.raw.wal import wal_of
 from eventlog.repair.contents import LOST
 from eventlog.verifying.verify import Wish, verify_log
-from tests.damage import copy_of, edit, editing, flip, grown_log, page_bytes, pages_of, seqs_on, zero_page
+from tests.damage import copy_of, edit, editing, flip, page_bytes, pages_of, seqs_on, zero_page
 from tests.integration.resuming import RUN, Seen, happened, perform, record_whole
 from tests.repairing import Facts, Salvage, facts_in, salvage, wrongs
 from tests.scenarios import build, texts
@@ -19,24 +19,6 @@ from tests.verifying import query
 
 SHAPES = ("sequential_native", "flow_objects")
 APPENDED = 24
-
-
-@pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log with something of everything, made once."""
-    return grown_log(tmp_path_factory.mktemp("grown") / "log.db")
-
-
-@pytest.fixture(scope="module")
-def good(grown: Path) -> Facts:
-    """What is in it."""
-    return facts_in(grown)
-
-
-@pytest.fixture
-def bad(grown: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be damaged."""
-    return copy_of(grown, tmp_path / "bad.db")
 
 
 def repaired(good: Facts, bad: Path) -> Salvage:
