@@ -36,6 +36,7 @@ from eventlog.replay.snapshots import SNAPSHOT_ON
 from eventlog.replay.state import RunState
 from eventlog.run import Run, RunOptions
 from eventlog.seal import EXECUTION, CipherKey, Seal, cipher_key
+from eventlog.submit import compose_event, require_users_type, submit_events
 from eventlog.writer import Options, Status, Writer
 
 if TYPE_CHECKING:
@@ -177,10 +178,11 @@ class Log:
             BranchNotFoundError: the run has no such branch; a fork makes one.
             AppendError: the event could not be stored; nothing of it is in the log.
         """
+        require_users_type(event_type)
         if (other := writer.instead.get()) is not None:
             branch, expected_seq = MAIN_BRANCH, None
-        event, publish = self._new_event(other or self.writer, event_type, payload or {}, run, branch, event_id)
-        return self._submit(other or self.writer, [event], [publish], expected_seq)[0]
+        made = compose_event(other or self.writer, event_type, payload or {}, run, branch, event_id)
+        return submit_events(other or self.writer, [made], expected_seq)[0]
 
     def append_many(
         self, events: Iterable[tuple[str, Mapping[str, Any]]], *, run: str | None = None, branch: str = MAIN_BRANCH
@@ -192,38 +194,10 @@ class Log:
         """
         other = writer.instead.get()
         to, branch = (self.writer, branch) if other is None else (other, MAIN_BRANCH)
-        made = [self._new_event(to, kind, payload, run, branch, None) for kind, payload in events]
-        return self._submit(to, [e for e, _ in made], [p for _, p in made], None) if made else []
-
-    @staticmethod
-    def _submit(to: Writer, events: list[NewEvent], publish: list[Any], expected_seq: int | None) -> list[int]:
-        """Append and wait for the commit."""
-        seqs = to.pipeline.submit(events, expected_seq)
-        for call in publish:
-            call()
-        for event in events:
-            to.appended(event)
-        return seqs
-
-    @staticmethod
-    def _new_event(
-        to: Writer, event_type: str, payload: Mapping[str, Any], run: str | None, branch: str, event_id: str | None
-    ) -> tuple[NewEvent, Any]:
-        """Encode an event of the user's."""
-        if "." not in event_type or event_type.startswith(OWN_PREFIX):
-            text = f"event type {event_type!r}: use a name with a dot that does not begin with {OWN_PREFIX!r}"
-            raise errors.AppendError(text)
-        given: object = payload
-        if not isinstance(given, Mapping):
-            text = f"the payload of {event_type!r} must be a mapping, not {type(given).__name__}"
-            raise errors.AppendError(text)
-        encoder = to.encoder
-        encoded = encoder.encode(payload)
-        event = NewEvent(
-            type=encoder.text(event_type), event_id=event_id or str(uuid4()), at_ns=time.time_ns(),
-            payload=encoded.payload, contents=encoded.contents, flags=encoded.flags, run=run or "", branch=branch,
-        )  # fmt: skip
-        return event, encoded.publish
+        pairs = list(events)
+        for event_type, _ in pairs:
+            require_users_type(event_type)
+        return submit_events(to, [compose_event(to, kind, payload, run, branch) for kind, payload in pairs])
 
     def flush(self, timeout_s: float | None = 30.0) -> bool:
         """Wait until everything captured so far is committed; false if that did not happen in time."""

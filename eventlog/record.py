@@ -87,6 +87,18 @@ FLAG_OMITTED = 16
 COMMAND, RESUMED, EXECUTION_RESULT = "eventlog.command", "eventlog.resumed", "eventlog.execution_result"
 """What is stored of a kickoff at the top: the command line, that an earlier process's work goes on, what came back."""
 
+WORK_TYPES = frozenset(
+    "eventlog." + name
+    for name in """
+    session_opened session_updated session_noted
+    step_claimed step_started step_renewed step_moved step_completed step_failed step_released
+    step_invalidated step_blocked step_unblocked
+    feature_defined feature_updated feature_verified feature_completed
+    memory_saved memory_corrected memory_deleted
+    """.split()
+)
+"""The work ledger: what a pipeline is made of, how far it is, what it delivered and found (``eventlog.ledger``)."""
+
 BOOKKEEPING = frozenset({COMMAND, RESUMED})
 """Types that say how a run was started again, not what it did."""
 

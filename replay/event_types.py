@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from eventlog.record import WORK_TYPES
+
 ENDS = {
     "flow_finished": "flow_started",
     "flow_failed": "flow_started",
@@ -154,5 +156,5 @@ _CREWAI = {
 CREWAI_TYPES = frozenset(event_type for types in _CREWAI.values() for event_type in types.split())
 """Every concrete event class of CrewAI 1.15.30, listed above by the file that defines it."""
 
-KNOWN_TYPES = CREWAI_TYPES | OWN_TYPES | STARTS | frozenset(ENDS)
+KNOWN_TYPES = CREWAI_TYPES | OWN_TYPES | WORK_TYPES | STARTS | frozenset(ENDS)
 """Types that are not counted as unknown."""

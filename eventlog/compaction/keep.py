@@ -8,7 +8,7 @@ from typing import Any
 from eventlog.append import stored_id
 from eventlog.bases import Spent
 from eventlog.compaction.survey import Survey, payload_of
-from eventlog.record import COMMAND, EXECUTION_RESULT, FLAG_REPLAYED, OWN_PREFIX, RESUMED, StoredEvent
+from eventlog.record import COMMAND, EXECUTION_RESULT, FLAG_REPLAYED, OWN_PREFIX, RESUMED, WORK_TYPES, StoredEvent
 from eventlog.replay.path import above, self_and_above
 
 OUTCOMES = frozenset(
@@ -54,7 +54,7 @@ class Keeper:
 
     def _is_needed(self, event: StoredEvent) -> bool:
         """Whether an answer that was promised needs the event."""
-        if event.type in OUTCOMES or event.seq == self._cut or _has_users_id(event):
+        if event.type in OUTCOMES or event.type in WORK_TYPES or event.seq == self._cut or _has_users_id(event):
             return True
         if not event.path:
             return False

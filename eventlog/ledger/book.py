@@ -1,0 +1,141 @@
+"""The events of the work ledger on one branch of a run: appended, read back, followed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Generic, Protocol, TypeVar
+
+from eventlog.cursors import find_cursor
+from eventlog.errors import BranchNotFoundError, RunNotFoundError
+from eventlog.lineage import SEQ_MAX, steadily
+from eventlog.nesting import decode_payload
+from eventlog.read import Reader
+from eventlog.record import MAIN_BRANCH, StoredEvent
+from eventlog.submit import compose_event, submit_events
+from eventlog.values import resolve
+from eventlog.writer import Writer
+
+S = TypeVar("S")
+
+
+class Source(Protocol):
+    """A log: what reads it, and what writes to it."""
+
+    @property
+    def reader(self) -> Reader:
+        """What reads the log."""
+
+    @property
+    def writer(self) -> Writer:
+        """What writes to the log."""
+
+
+class Book:
+    """The ledger of one branch of a run."""
+
+    def __init__(self, source: Source, run: str, branch: str = MAIN_BRANCH) -> None:
+        """The run is made with its first event; another branch than ``main`` must be there."""
+        self._source, self.run, self.branch = source, run, branch
+
+    @property
+    def reader(self) -> Reader:
+        """What reads the log."""
+        return self._source.reader
+
+    @property
+    def writer(self) -> Writer:
+        """What writes to the log."""
+        return self._source.writer
+
+    def append(self, event_type: str, fields: Mapping[str, Any], event_id: str | None = None) -> int:
+        """Append an event of the ledger and return its seq, after its commit. Fields that are ``None`` are left out.
+
+        Raises:
+            AppendError: it could not be stored; nothing of it is in the log.
+            BranchNotFoundError: the run has no such branch.
+        """
+        return self.append_all([(event_type, fields)], event_id)[0]
+
+    def append_all(self, pairs: Sequence[tuple[str, Mapping[str, Any]]], event_id: str | None = None) -> list[int]:
+        """Append events in one transaction, all or none, and return their seqs."""
+        to = self.writer
+        composed = [
+            compose_event(to, kind, {k: v for k, v in fields.items() if v is not None}, self.run, self.branch, event_id)
+            for kind, fields in pairs
+        ]
+        return submit_events(to, composed)
+
+    def row(self) -> int | None:
+        """Return the row of the branch; ``None`` as long as nothing was recorded of the run.
+
+        Raises:
+            BranchNotFoundError: the run has no such branch.
+        """
+        try:
+            return self.reader.branch_id(self.run, self.branch)
+        except RunNotFoundError:
+            if self.branch != MAIN_BRANCH:
+                raise BranchNotFoundError(f"{self.run}/{self.branch}") from None
+            return None
+
+    def cursor(self, to: str | int | None) -> int:
+        """Return the seq that a cursor means on the branch; ``None`` means its head.
+
+        Raises:
+            NotFoundError, AmbiguousCursorError: it means nothing there, or too much.
+        """
+        return SEQ_MAX if to is None else find_cursor(self.reader, to, self.run, self.branch).seq
+
+    def stored(self, types: Sequence[str], after: int = 0, to: int = SEQ_MAX) -> Iterator[StoredEvent]:
+        """Yield events of the lineage in order, also those below a base: compaction keeps the ledger's."""
+        row = self.row()
+        if row is not None:
+            yield from self.reader.stored(row, after=after, to=to, types=types, kept=True)
+
+    def resolved(self, tree: Any) -> Any:
+        """Return a stored value with every large part in its place."""
+        return resolve(tree, self.reader.content)
+
+
+def payload_of(event: StoredEvent) -> dict[str, Any]:
+    """Return the payload of an event of the ledger; empty where it was taken out of the log."""
+    with suppress(ValueError):
+        return decode_payload(event.payload)
+    return {}
+
+
+class Follower(Generic[S]):
+    """A fold of a book that is kept up to date: each event is folded once, however often one looks."""
+
+    def __init__(
+        self, book: Book, types: Sequence[str], initial: Callable[[], S], apply: Callable[[S, StoredEvent], None]
+    ) -> None:
+        """``apply`` changes the state it is given."""
+        self._book, self._types, self._initial, self._apply = book, types, initial, apply
+        self._state, self._seq = initial(), 0
+        self._lock = threading.RLock()
+
+    def now(self) -> S:
+        """Return the state at the head; it changes when somebody looks again."""
+        with self._lock:
+            steadily(self._catch_up)
+            return self._state
+
+    def at(self, seq: int) -> S:
+        """Return the state at a cursor."""
+
+        def fold() -> S:
+            state = self._initial()
+            for event in self._book.stored(self._types, to=seq):
+                self._apply(state, event)
+            return state
+
+        return steadily(fold)
+
+    def _catch_up(self) -> None:
+        """Fold what came since."""
+        for event in self._book.stored(self._types, after=self._seq):
+            self._apply(self._state, event)
+            self._seq = event.seq
