@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from uuid import uuid4
 
 import msgspec
 from typing_extensions import Self
@@ -27,7 +26,7 @@ from eventlog.lineage import SEQ_MAX
 from eventlog.owner import living_owner
 from eventlog.pipeline import Durability
 from eventlog.read import Reader
-from eventlog.record import MAIN_BRANCH, OWN_PREFIX, BranchInfo, Event, ExecutionInfo, NewEvent, RunInfo
+from eventlog.record import MAIN_BRANCH, OWN_PREFIX, BranchInfo, Event, ExecutionInfo, RunInfo
 from eventlog.redact import Redaction
 from eventlog.replay.fold import FOLD_VERSION
 from eventlog.replay.projection import Projection

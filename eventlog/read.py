@@ -159,7 +159,8 @@ class Reader(Lineages):
         if below:
             where, args = f"{where} AND {_BELOW}", (*args, self.path_id(below))
         if branch is None:
-            yield from self._pages("seq > ? AND seq <= ?" + _NOT_COMPACTED + where, (), after, to, args)
+            span = "seq > ? AND seq <= ?" + ("" if kept else _NOT_COMPACTED)
+            yield from self._pages(span + where, (), after, to, args)
             return
         if kept:
             yield from self._retained(branch, after, to, where, args)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from eventlog.cursors import find_cursor
 from eventlog.errors import BranchNotFoundError, RunNotFoundError
+from eventlog.ledger.events import WorkEvent, fields_of
 from eventlog.lineage import SEQ_MAX, steadily
-from eventlog.nesting import decode_payload
 from eventlog.read import Reader
 from eventlog.record import MAIN_BRANCH, StoredEvent
 from eventlog.submit import compose_event, submit_events
@@ -49,23 +48,18 @@ class Book:
         """What writes to the log."""
         return self._source.writer
 
-    def append(self, event_type: str, fields: Mapping[str, Any], event_id: str | None = None) -> int:
-        """Append an event of the ledger and return its seq, after its commit. Fields that are ``None`` are left out.
+    def append(self, event: WorkEvent, event_id: str | None = None) -> int:
+        """Append an event of the ledger and return its seq, after its commit.
+
+        With the ``event_id`` of an event that is there nothing is appended, and its seq comes back.
 
         Raises:
             AppendError: it could not be stored; nothing of it is in the log.
             BranchNotFoundError: the run has no such branch.
         """
-        return self.append_all([(event_type, fields)], event_id)[0]
-
-    def append_all(self, pairs: Sequence[tuple[str, Mapping[str, Any]]], event_id: str | None = None) -> list[int]:
-        """Append events in one transaction, all or none, and return their seqs."""
         to = self.writer
-        composed = [
-            compose_event(to, kind, {k: v for k, v in fields.items() if v is not None}, self.run, self.branch, event_id)
-            for kind, fields in pairs
-        ]
-        return submit_events(to, composed)
+        made = compose_event(to, event.event_type, fields_of(event), self.run, self.branch, event_id)
+        return submit_events(to, [made])[0]
 
     def row(self) -> int | None:
         """Return the row of the branch; ``None`` as long as nothing was recorded of the run.
@@ -97,13 +91,6 @@ class Book:
     def resolved(self, tree: Any) -> Any:
         """Return a stored value with every large part in its place."""
         return resolve(tree, self.reader.content)
-
-
-def payload_of(event: StoredEvent) -> dict[str, Any]:
-    """Return the payload of an event of the ledger; empty where it was taken out of the log."""
-    with suppress(ValueError):
-        return decode_payload(event.payload)
-    return {}
 
 
 class Follower(Generic[S]):

@@ -14,6 +14,7 @@ import pytest
 import eventlog
 from eventlog import CompactedError
 from eventlog.compaction import sweep as sweeping
+from eventlog.submit import compose_event
 from tests.integration.test_resume_fork import TOPIC, Program
 
 
@@ -295,10 +296,10 @@ def test_another_process_takes_no_collected_content_for_stored(tmp_path: Path) -
     with eventlog.open(tmp_path / "log.db") as log:
         log.append("t.x", {"text": text}, run="r")
         other = eventlog.writer.Writer(tmp_path / "log.db", eventlog.Options())
-        known = eventlog.Log._new_event(other, "t.x", {"text": text}, "r", "main", None)
+        known = compose_event(other, "t.x", {"text": text}, "r")
         other.pipeline.submit([known[0]])
         known[1]()
-        waiting = eventlog.Log._new_event(other, "t.x", {"text": text}, "r", "main", None)[0]
+        waiting = compose_event(other, "t.x", {"text": text}, "r")[0]
         log.append("t.y", run="r")
         log.compact(0)
         gone = log.reader.query("SELECT count(*) FROM contents")[0][0]

@@ -1,0 +1,1 @@
+"""The methods that people know from another memory server, on a local log (work in progress)."""
