@@ -44,8 +44,17 @@ if TYPE_CHECKING:
         RunBusyError,
         RunNotFoundError,
         SequenceConflictError,
+        StaleStepError,
+        StepBlockedError,
+        StepBusyError,
+        StepError,
+        StepLostError,
+        StepOrderError,
     )
     from eventlog.forgetting.report import ForgetReport
+    from eventlog.ledger.calls import StepOptions
+    from eventlog.ledger.ledger import Ledger
+    from eventlog.ledger.session import Item, Note, Session
     from eventlog.listener import EventLogListener
     from eventlog.log import Log, Snapshot
     from eventlog.log import open_log as open  # noqa: A004 - the name users expect: eventlog.open(path)
@@ -75,9 +84,12 @@ _HOMES = {
         " EventLogError ExecutionNotFoundError ForgetError FormatTooNewError LeaseLostError LogClosedError"
         " LogDamagedError LogMovedError LogNotFoundError LogOpenError"
         " LogUnwritableError NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
-        " SequenceConflictError"
+        " SequenceConflictError StaleStepError StepBlockedError StepBusyError StepError StepLostError StepOrderError"
     ),
     "forgetting.report": "ForgetReport",
+    "ledger.calls": "StepOptions",
+    "ledger.ledger": "Ledger",
+    "ledger.session": "Item Note Session",
     "listener": "EventLogListener",
     "log": "Log Snapshot open",
     "provider": "EventLogProvider",
@@ -124,7 +136,9 @@ __all__ = [  # sorted by name; tested against what can be imported
     "ForgetError",
     "ForgetReport",
     "FormatTooNewError",
+    "Item",
     "LeaseLostError",
+    "Ledger",
     "Log",
     "LogClosedError",
     "LogDamagedError",
@@ -135,6 +149,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "NotAnEventLogError",
     "NotEncryptedError",
     "NotFoundError",
+    "Note",
     "Options",
     "Projection",
     "Redaction",
@@ -148,8 +163,16 @@ __all__ = [  # sorted by name; tested against what can be imported
     "RunState",
     "RunTakenOverError",
     "SequenceConflictError",
+    "Session",
     "Snapshot",
+    "StaleStepError",
     "Status",
+    "StepBlockedError",
+    "StepBusyError",
+    "StepError",
+    "StepLostError",
+    "StepOptions",
+    "StepOrderError",
     "StoredEvent",
     "ToolInFlightError",
     "VerifyReport",

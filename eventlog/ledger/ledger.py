@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from eventlog.ledger import progress
 from eventlog.ledger.book import Book, Follower, Source
 from eventlog.ledger.claims import lives
@@ -12,6 +10,7 @@ from eventlog.ledger.events import (
     SessionUpdated,
     StepBlocked,
     StepInvalidated,
+    StepReleased,
     StepUnblocked,
 )
 from eventlog.ledger.progress import SESSION_TYPES, Progress, session_of
@@ -101,10 +100,16 @@ class Ledger:
         """
         self._at_desk().book.append(StepInvalidated(item=self._name(item), reason=reason))
 
+    def release(self, item: str) -> None:
+        """Take an item from a worker that hangs, or that nobody can see: others may begin it.
+
+        Should that worker finish after all, its result does not count: it gets ``StepLostError``.
+
+        Raises:
+            AppendError: it could not be stored.
+        """
+        self._at_desk().book.append(StepReleased(item=self._name(item)))
+
     def _name(self, item: str) -> str:
         """Return the name of an item as it is stored, without secrets."""
         return self._at_desk().book.writer.encoder.text(item)
-
-    def _update(self, **fields: Any) -> None:
-        """Say something else about the whole."""
-        self._at_desk().book.append(SessionUpdated(**fields))
