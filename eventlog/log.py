@@ -23,6 +23,8 @@ from eventlog.forgetting.forget import forget_event, forget_value
 from eventlog.forgetting.report import ForgetReport
 from eventlog.fork import make_fork
 from eventlog.ledger.ledger import Ledger
+from eventlog.ledger.progress import SESSION_TYPES
+from eventlog.ledger.session import Session
 from eventlog.lineage import SEQ_MAX
 from eventlog.owner import living_owner
 from eventlog.pipeline import Durability
@@ -161,6 +163,11 @@ class Log:
     def ledger(self, run: str, *, branch: str = MAIN_BRANCH) -> Ledger:
         """Return the steps, features and memory of a run, for who looks at them or says something about them."""
         return Ledger(self, run, branch)
+
+    def sessions(self) -> list[Session]:
+        """Return how far every run with steps has come on its main branch, in the order of the runs."""
+        names = self.reader.runs_with(SESSION_TYPES)
+        return [self.ledger(name).session() for name in names]
 
     def append(
         self,

@@ -331,10 +331,13 @@ def _item_status(state: Progress, step: Step, lives: Callable[[Claim], bool]) ->
     """Return where an item stands."""
     if step.claim is not None:
         return "in_progress" if not step.claim.id or lives(step.claim) else "interrupted"
+    stale = step.stage == "completed" and is_stale(state, step)
+    if step.stage == "completed" and not stale:
+        return "completed"
     if step.blocked is not None:
         return "blocked"
-    if step.stage == "completed":
-        return "stale" if is_stale(state, step) else "completed"
+    if stale:
+        return "stale"
     if step.stage == "begun":
         return "interrupted"
     return "failed" if step.stage == "failed" else "pending"

@@ -193,12 +193,12 @@ class Turns:
         """
         step, item = self._steps.step(self._call.item), self._call.item
         self._refuse_itself(item)
-        if step.blocked is not None:
-            raise StepBlockedError(item, f"blocked: {step.blocked}")
         upstream = self._upstream()
         inputs = self._steps.hash_of([self._call.inputs, upstream])
         if step.stage == "completed" and (done := self._done(step, inputs, upstream)) is not None:
             return done
+        if step.blocked is not None:
+            raise StepBlockedError(item, f"blocked: {step.blocked}")
         if step.claim is not None and lives(step.claim) and not self._steps.claims.is_kept(item):
             return self._wait_for(step)
         if (seconds := self.not_before - time.monotonic()) > 0:

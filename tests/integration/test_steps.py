@@ -373,8 +373,8 @@ def test_a_failed_attempt_is_followed_by_as_many_as_were_asked_for(log: eventlog
 
 
 def test_a_retry_goes_on_with_what_was_finished_when_a_kickoff_failed(log: eventlog.Log) -> None:
-    """The second crew met a rate limit: the first one is not paid twice."""
-    team = Team(script=["one", "two", *[RuntimeError("rate limit")] * 3, "three", "four"])
+    """The second crew lost its connection: the first one is not paid twice."""
+    team = Team(script=["one", "two", *[RuntimeError("connection reset")] * 3, "three", "four"])
     with log.run(RUN) as run:
         result = run.step("scan", team.work, "scan", retries=1)
 
