@@ -405,6 +405,4 @@ def _why_stale(step: Step, inputs: str) -> str | None:
         return f"it was invalidated{': ' + step.reason if step.reason else ''}"
     if step.inputs_hash and step.inputs_hash != inputs:
         return "its inputs were others"
-    if step.is_redacted:
-        return "a secret was taken from its result"
     return None
