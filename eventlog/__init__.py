@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         EventFormatError,
         EventLogError,
         ExecutionNotFoundError,
+        FeatureIncompleteError,
+        FeatureNotFoundError,
         ForgetError,
         FormatTooNewError,
         LeaseLostError,
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
         RunBusyError,
         RunNotFoundError,
         SequenceConflictError,
+        SessionNotFoundError,
+        TestStepError,
     )
     from eventlog.forgetting.report import ForgetReport
     from eventlog.listener import EventLogListener
@@ -75,7 +79,7 @@ _HOMES = {
         " EventLogError ExecutionNotFoundError ForgetError FormatTooNewError LeaseLostError LogClosedError"
         " LogDamagedError LogMovedError LogNotFoundError LogOpenError"
         " LogUnwritableError NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
-        " SequenceConflictError"
+        " SequenceConflictError FeatureIncompleteError FeatureNotFoundError SessionNotFoundError TestStepError"
     ),
     "forgetting.report": "ForgetReport",
     "listener": "EventLogListener",
@@ -121,6 +125,8 @@ __all__ = [  # sorted by name; tested against what can be imported
     "EventLogProvider",
     "ExecutionInfo",
     "ExecutionNotFoundError",
+    "FeatureIncompleteError",
+    "FeatureNotFoundError",
     "ForgetError",
     "ForgetReport",
     "FormatTooNewError",
@@ -148,9 +154,11 @@ __all__ = [  # sorted by name; tested against what can be imported
     "RunState",
     "RunTakenOverError",
     "SequenceConflictError",
+    "SessionNotFoundError",
     "Snapshot",
     "Status",
     "StoredEvent",
+    "TestStepError",
     "ToolInFlightError",
     "VerifyReport",
     "idempotency_key",

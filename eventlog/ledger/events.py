@@ -5,11 +5,14 @@ A field that is ``None`` is not stored. Names of items, features and agents are 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
 from eventlog.nesting import nests_too_deep
+from eventlog.record import StoredEvent
+from eventlog.values import plain, resolve
 
 
 class WorkEvent(msgspec.Struct, kw_only=True, frozen=True):
@@ -160,6 +163,7 @@ class FeatureDefined(WorkEvent, frozen=True):
     description: str = ""
     category: str | None = None
     test_steps: list[str] = []
+    namespace: str | None = None
 
 
 class FeatureUpdated(WorkEvent, frozen=True):
@@ -253,6 +257,22 @@ def read_event(payload: bytes, kind: type[W]) -> W | None:
         return None
 
 
+def with_texts(event: StoredEvent, lookup: Callable[[str], Any]) -> StoredEvent:
+    """Return a stored event with its long texts in place; a result or a value stays as it is stored.
+
+    ``lookup`` returns what a content holds, as for ``eventlog.values.resolve``.
+    """
+    texts = _TEXTS.get(event.type)
+    if texts is None or b'{"$' not in event.payload or nests_too_deep(event.payload):
+        return event
+    try:
+        told = msgspec.json.decode(event.payload, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return event
+    whole = {name: plain(resolve(told[name], lookup)) for name in texts & told.keys()}
+    return msgspec.structs.replace(event, payload=msgspec.json.encode({**told, **whole}))
+
+
 def types_of(*kinds: type[WorkEvent]) -> tuple[str, ...]:
     """Return the names of event types."""
     return tuple(kind.event_type for kind in kinds)
@@ -264,3 +284,8 @@ SESSION_EVENTS = (
 )  # fmt: skip
 FEATURE_EVENTS = (FeatureDefined, FeatureUpdated, FeatureVerified, FeatureCompleted)
 MEMORY_EVENTS = (MemorySaved, MemoryCorrected, MemoryDeleted)
+_TEXTS = {
+    kind.event_type: frozenset(field.name for field in msgspec.structs.fields(kind) if field.type is not Any)
+    for kind in (*SESSION_EVENTS, *FEATURE_EVENTS, *MEMORY_EVENTS)
+}
+"""Event type → fields that hold texts, names or numbers: a long text of theirs is stored as a content."""
