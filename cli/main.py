@@ -34,6 +34,7 @@ COMMANDS = {
     "resume": "resume:resume",
     "branches": "branches:branches",
     "fork": "fork:fork",
+    "session": "session:session",
     "compact": "compact:compact",
     "forget": "forget:forget",
     "stats": "stats:stats",

@@ -16,7 +16,8 @@ from eventlog.cli.text import harmless
 
 COLOURS = {
     "completed": "green", "ok": "green", "equal": "green", "running": "cyan", "paused": "yellow",
-    "interrupted": "yellow", "warning": "yellow", "skipped": "dim", "pending": "dim",
+    "interrupted": "yellow", "in_progress": "cyan",
+    "stale": "yellow", "blocked": "yellow", "warning": "yellow", "skipped": "dim", "pending": "dim",
     "failed": "red", "problem": "red", "different": "red", "changed": "yellow", "added": "green", "removed": "red",
 }  # fmt: skip
 """A cell that is such a word gets its colour."""

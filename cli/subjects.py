@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from eventlog.cli.text import one_line
-from eventlog.record import OWN_PREFIX, Event, StoredEvent
+from eventlog.record import OWN_PREFIX, WORK_TYPES, Event, StoredEvent
 from eventlog.replay.tokens import read_usage
 from eventlog.values import plain, ref_hash
 
@@ -30,6 +30,13 @@ class Said(msgspec.Struct):
     error: Any = None
     set: Any = None
     dropped: Any = None
+    item: Any = None
+    feature: Any = None
+    step: Any = None
+    summary: Any = None
+    text: Any = None
+    value: Any = None
+    reason: Any = None
 
 
 _decoder = msgspec.json.Decoder(Said)
@@ -78,6 +85,8 @@ def _own(kind: str, said: Said) -> list[Any]:
         return [", ".join(map(str, said.set)) if isinstance(said.set, dict) else ""]
     if kind.endswith("capture_gap"):
         return [f"{said.dropped} events were lost here"]
+    if kind in WORK_TYPES:
+        return [said.item, said.feature, said.step, said.summary, said.text, said.value, said.reason]
     return [said.kind if kind.endswith("definition") else None, said.tool or said.tool_name or said.model or said.name]
 
 

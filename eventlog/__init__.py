@@ -47,9 +47,18 @@ if TYPE_CHECKING:
         RunNotFoundError,
         SequenceConflictError,
         SessionNotFoundError,
+        StaleStepError,
+        StepBlockedError,
+        StepBusyError,
+        StepError,
+        StepLostError,
+        StepOrderError,
         TestStepError,
     )
     from eventlog.forgetting.report import ForgetReport
+    from eventlog.ledger.calls import StepOptions
+    from eventlog.ledger.ledger import Ledger
+    from eventlog.ledger.session import Item, Note, Session
     from eventlog.listener import EventLogListener
     from eventlog.log import Log, Snapshot
     from eventlog.log import open_log as open  # noqa: A004 - the name users expect: eventlog.open(path)
@@ -79,9 +88,13 @@ _HOMES = {
         " EventLogError ExecutionNotFoundError ForgetError FormatTooNewError LeaseLostError LogClosedError"
         " LogDamagedError LogMovedError LogNotFoundError LogOpenError"
         " LogUnwritableError NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
-        " SequenceConflictError FeatureIncompleteError FeatureNotFoundError SessionNotFoundError TestStepError"
+        " SequenceConflictError StaleStepError StepBlockedError StepBusyError StepError StepLostError StepOrderError"
+        " FeatureIncompleteError FeatureNotFoundError SessionNotFoundError TestStepError"
     ),
     "forgetting.report": "ForgetReport",
+    "ledger.calls": "StepOptions",
+    "ledger.ledger": "Ledger",
+    "ledger.session": "Item Note Session",
     "listener": "EventLogListener",
     "log": "Log Snapshot open",
     "provider": "EventLogProvider",
@@ -130,7 +143,9 @@ __all__ = [  # sorted by name; tested against what can be imported
     "ForgetError",
     "ForgetReport",
     "FormatTooNewError",
+    "Item",
     "LeaseLostError",
+    "Ledger",
     "Log",
     "LogClosedError",
     "LogDamagedError",
@@ -141,6 +156,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "NotAnEventLogError",
     "NotEncryptedError",
     "NotFoundError",
+    "Note",
     "Options",
     "Projection",
     "Redaction",
@@ -154,9 +170,17 @@ __all__ = [  # sorted by name; tested against what can be imported
     "RunState",
     "RunTakenOverError",
     "SequenceConflictError",
+    "Session",
     "SessionNotFoundError",
     "Snapshot",
+    "StaleStepError",
     "Status",
+    "StepBlockedError",
+    "StepBusyError",
+    "StepError",
+    "StepLostError",
+    "StepOptions",
+    "StepOrderError",
     "StoredEvent",
     "TestStepError",
     "ToolInFlightError",

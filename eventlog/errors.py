@@ -17,6 +17,12 @@
     ├── LogClosedError          used after close()
     ├── RunBusyError            another process is working on the branch of the run
     ├── LeaseLostError          another process took the branch of the run over
+    ├── StepError               a step of a pipeline is not to be done now
+    │   ├── StepBlockedError        somebody blocked it
+    │   ├── StepBusyError           another worker has it
+    │   ├── StepLostError           another worker has taken it over meanwhile
+    │   ├── StepOrderError          what it depends on is not done
+    │   └── StaleStepError          its result is of other inputs, and on_stale="fail"
     ├── BranchExistsError       the run has a branch of that name already
     ├── BranchNameError         a branch cannot be called that
     ├── EditError               what a fork was to change is not there
@@ -179,6 +185,49 @@ class LeaseLostError(EventLogError):
         """Say which run and branch, then where our events are."""
         where = f"branch 'stale/{self.epoch}'"
         return f"{_place(self.run, self.branch)} was taken over by another process; later events of this one: {where}"
+
+
+class StepError(EventLogError):
+    """A step of a pipeline is not to be done now."""
+
+    def __init__(self, item: str, reason: str = "") -> None:
+        """Keep the facts a handler needs; ``args`` holds them so pickling works."""
+        super().__init__(item, reason)
+        self.item, self.reason = item, reason
+
+    def __str__(self) -> str:
+        """Say which step, then why."""
+        return f"step {self.item!r}: {self.reason}" if self.reason else f"step {self.item!r}"
+
+
+class StepBlockedError(StepError):
+    """Somebody blocked it."""
+
+    hint = "run.unblock(item) when the reason is gone"
+
+
+class StepBusyError(StepError):
+    """Another worker has it."""
+
+    hint = "leave out wait=False to wait for its result; a dead worker of this host has nothing"
+
+
+class StepLostError(StepError):
+    """Another worker has taken it over, or somebody invalidated it, while it was under way: its result is not there."""
+
+    hint = "run.step(...) once more waits for the other worker's result, or does it"
+
+
+class StepOrderError(StepError):
+    """What it depends on is not done."""
+
+    hint = "call run.step(...) of what it depends on before, in every run of the program"
+
+
+class StaleStepError(StepError):
+    """It is completed, but with other inputs than now, or it was invalidated; and ``on_stale="fail"``."""
+
+    hint = 'on_stale="rerun" does it again, on_stale="keep" takes the result it had'
 
 
 class BranchExistsError(EventLogError):

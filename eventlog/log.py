@@ -22,6 +22,9 @@ from eventlog.cursors import Cursor, find_cursor, find_event
 from eventlog.forgetting.forget import forget_event, forget_value
 from eventlog.forgetting.report import ForgetReport
 from eventlog.fork import make_fork
+from eventlog.ledger.ledger import Ledger
+from eventlog.ledger.progress import SESSION_TYPES
+from eventlog.ledger.session import Session
 from eventlog.lineage import SEQ_MAX
 from eventlog.owner import living_owner
 from eventlog.pipeline import Durability
@@ -142,8 +145,8 @@ class Log:
         return name if self._writer is None and not self._closed else self.writer.encoder.text(name)
 
     def run(
-        self, run: str, *, branch: str = MAIN_BRANCH, on_change: str = "adapt", on_tool: Any = "rerun",
-        takeover: bool = False,
+        self, run: str, *, branch: str = MAIN_BRANCH, items: Collection[str] | None = None, on_change: str = "adapt",
+        on_tool: Any = "rerun", takeover: bool = False,
     ) -> Run:  # fmt: skip
         """Return the run of that name; entered (``with``), it captures what happens inside.
 
@@ -152,9 +155,19 @@ class Log:
         live from the first difference), ``strict`` (stop there), ``lenient`` (take recorded answers by
         position). ``on_tool`` is for tools that were under way when a process ended: ``rerun``,
         ``ask`` (on the terminal), ``fail``, a mapping of tool names or paths to results, or a function
-        that returns the result. ``takeover`` takes the branch from another living process.
+        that returns the result. ``takeover`` takes the branch from another living process. ``items`` are the steps
+        of a long pipeline, in order: see ``run.step`` and ``run.session``.
         """
-        return Run(self, run, branch, RunOptions(on_change=on_change, on_tool=on_tool, takeover=takeover))
+        return Run(self, run, branch, RunOptions(on_change=on_change, on_tool=on_tool, takeover=takeover), items)
+
+    def ledger(self, run: str, *, branch: str = MAIN_BRANCH) -> Ledger:
+        """Return the steps, features and memory of a run, for who looks at them or says something about them."""
+        return Ledger(self, run, branch)
+
+    def sessions(self) -> list[Session]:
+        """Return how far every run with steps has come on its main branch, in the order of the runs."""
+        names = self.reader.runs_with(SESSION_TYPES)
+        return [self.ledger(name).session() for name in names]
 
     def append(
         self,

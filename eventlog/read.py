@@ -233,6 +233,13 @@ class Reader(Lineages):
         self._load_links(rows)
         return [self._stored(row) for row in rows]
 
+    def runs_with(self, types: Iterable[str]) -> list[str]:
+        """Return the runs that hold an event of one of these types, in the order they were made."""
+        chosen = self._type_ids(types)
+        marks = ",".join("?" * len(chosen))
+        sql = f"SELECT DISTINCT branch FROM events WHERE run > 0 AND type IN ({marks}) ORDER BY run"
+        return list(dict.fromkeys(str(self.branch_name(row)[0]) for (row,) in self.query(sql, chosen)))
+
     def at(self, seq: int) -> StoredEvent | None:
         """Return the event at a seq, also one that compaction retained."""
         return next(self._pages("seq > ? AND seq <= ?", (), seq - 1, seq, ()), None)

@@ -91,7 +91,7 @@ WORK_TYPES = frozenset(
     "eventlog." + name
     for name in """
     session_opened session_updated session_noted
-    step_claimed step_started step_renewed step_moved step_completed step_failed step_released
+    step_claimed step_started step_renewed step_moved step_completed step_kept step_failed step_released
     step_invalidated step_blocked step_unblocked
     feature_defined feature_updated feature_verified feature_completed
     memory_saved memory_corrected memory_deleted

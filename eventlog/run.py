@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +14,7 @@ import msgspec
 from typing_extensions import Self
 
 from eventlog.errors import EventLogError
+from eventlog.ledger.work import Work
 from eventlog.references import kind_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from eventlog.resume.outcome import Reexecution
     from eventlog.resume.player import Tally
     from eventlog.resume.reexecute import RunReexecutor
+    from eventlog.resume.stepping import StepDirector
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,15 +51,18 @@ _entered: ContextVar[tuple[Entry, ...]] = ContextVar("eventlog_entered", default
 """What this context is inside of: one ``Run`` may be entered in several threads and tasks at once."""
 
 
-class Run:
+class Run(Work):
     """A named piece of work in a log. Made by ``log.run(name)``."""
 
-    def __init__(self, log: Log, name: str, branch: str, options: RunOptions | None = None) -> None:
-        """Nothing is captured before the run is entered; ``options`` as for ``Log.run``."""
+    def __init__(
+        self, log: Log, name: str, branch: str, options: RunOptions | None = None, items: Collection[str] | None = None
+    ) -> None:
+        """Nothing is captured before the run is entered; ``options`` and ``items`` as for ``Log.run``."""
         if not name:
             text = "a run needs a name"
             raise EventLogError(text)
         self.log, self.name, self.branch = log, log.clean_name(name), branch
+        super().__init__(log, self.name, branch, items)
         self._options = options or RunOptions()
         self._director: RunDirector | None = None
         self._open: list[Entry] = []
@@ -76,6 +81,7 @@ class Run:
         entry = Entry(self, home, writer.recorder.homes.enter(home))
         self._open.append(entry)
         _entered.set((*_entered.get(), entry))
+        self._begin_session()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -178,15 +184,26 @@ class Run:
     @contextmanager
     def directed(self) -> Iterator[None]:
         """Let this run decide about the plain kickoffs in a block: new, unfinished or finished."""
-        with ExitStack() as stack:
-            inside = self._entry() is not None
-            if not inside:
-                stack.enter_context(self)
-            self._director_of_this_pass().holds = inside
+        with self._inside():
             from eventlog.capture.playing import directing, within  # noqa: PLC0415 - imports CrewAI
 
-            stack.enter_context(within(directing, self._director_of_this_pass()))
+            with within(directing, self._director_of_step() or self._director_of_this_pass()):
+                yield
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        """Be inside the run for a block."""
+        is_inside = self._entry() is not None
+        with nullcontext() if is_inside else self:
+            self._director_of_this_pass().holds = is_inside
             yield
+
+    def _director_of_step(self) -> StepDirector | None:
+        """Return who decides about kickoffs in the step of this run that this context is in."""
+        from eventlog.ledger.steps import inside  # noqa: PLC0415 - imports CrewAI
+
+        attempts = (attempt for attempt in reversed(inside.get()) if attempt.steps is self._at_desk().steps)
+        return next((attempt.director for attempt in attempts), None)
 
     def _require_room_to_stream(self, entity: Any) -> None:
         """A stream is read after ``kickoff`` returned: the run must still be open then."""

@@ -41,6 +41,7 @@ from eventlog.capture.playing import (
     director,
     kickoff_of,
     playing,
+    step_mark,
     within,
 )
 from eventlog.capture.scopes import in_for_each
@@ -70,6 +71,8 @@ class Kickoff:
         self.kind = kind_of(self.entity) or "?"
         self.is_async = inspect.iscoroutinefunction(inspect.unwrap(original))
         self.given = arguments(original, args, kwargs)
+        self.step = step_mark.get()
+        """Mark of the step it is part of."""
         self.places: dict[int, tuple[Recorder, Home, tuple[str, ...]]] = {}
         """Where it stands in each log, once it has begun; only for one at the top of a run."""
         self.is_placed = False

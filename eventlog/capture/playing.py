@@ -115,6 +115,9 @@ claims: ContextVar[Claim | None] = ContextVar("eventlog_claim", default=None)
 playing: ContextVar[Player | None] = ContextVar("eventlog_playing", default=None)
 """The player of the execution this context is in."""
 
+step_mark: ContextVar[str] = ContextVar("eventlog_step", default="")
+"""What marks the labels of the kickoffs of the step this context is in: ``@ITEM``; nothing outside of steps."""
+
 serving: ContextVar[bool] = ContextVar("eventlog_serving", default=False)
 """Set while a recorded model call is told to the listeners once more."""
 

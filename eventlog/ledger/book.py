@@ -81,6 +81,11 @@ class Book:
                 raise BranchNotFoundError(f"{self.run}/{self.branch}") from None
             return None
 
+    def end_of(self, branch: str) -> int:
+        """Return the last seq that another branch of the run contributes to this one."""
+        row, other = self.reader.branch_id(self.run, self.branch), self.reader.branch_id(self.run, branch)
+        return next((high for owner, _, high in self.reader.ancestry(row, SEQ_MAX) if owner == other), 0)
+
     def cursor(self, to: str | int | None) -> int:
         """Return the seq that a cursor means on the branch; ``None`` means its head.
 

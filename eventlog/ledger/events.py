@@ -110,6 +110,15 @@ class StepCompleted(WorkEvent, frozen=True):
     result_hash: str = ""
 
 
+class StepKept(WorkEvent, frozen=True):
+    """A completed step counts for other inputs, too: somebody wants it so."""
+
+    event_type: ClassVar[str] = "eventlog.step_kept"
+    item: str
+    inputs_hash: str = ""
+    upstream: dict[str, str] = {}
+
+
 class StepFailed(WorkEvent, frozen=True):
     """An attempt raised."""
 
@@ -280,7 +289,7 @@ def types_of(*kinds: type[WorkEvent]) -> tuple[str, ...]:
 
 SESSION_EVENTS = (
     SessionOpened, SessionUpdated, SessionNoted, StepClaimed, StepStarted, StepRenewed, StepMoved, StepCompleted,
-    StepFailed, StepReleased, StepInvalidated, StepBlocked, StepUnblocked,
+    StepKept, StepFailed, StepReleased, StepInvalidated, StepBlocked, StepUnblocked,
 )  # fmt: skip
 FEATURE_EVENTS = (FeatureDefined, FeatureUpdated, FeatureVerified, FeatureCompleted)
 MEMORY_EVENTS = (MemorySaved, MemoryCorrected, MemoryDeleted)

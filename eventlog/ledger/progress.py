@@ -33,6 +33,7 @@ class Step(msgspec.Struct, kw_only=True):
     round: int = 0
     started_at_ns: int | None = None
     completed_at_ns: int | None = None
+    completed_seq: int = 0
     result: Any = None
     """The stored tree, or ``None``: completed without one."""
     is_redacted: bool = False
@@ -195,10 +196,17 @@ def _completed(state: Progress, told: ev.StepCompleted, event: StoredEvent) -> N
     if not _may_speak(step, told.claim):
         return
     step.stage, step.claim, step.completed_at_ns = "completed", None, event.at_ns
+    step.completed_seq = event.seq
     step.result, step.result_hash = told.result, told.result_hash
     step.is_redacted = bool(event.flags & FLAG_REDACTED)
     step.is_invalid, step.error, step.reason = False, None, None
     state.status = None
+
+
+def _kept(state: Progress, told: ev.StepKept, _event: StoredEvent) -> None:
+    step = state.step(told.item)
+    step.inputs_hash, step.upstream = told.inputs_hash, told.upstream
+    step.is_invalid, step.reason = False, None
 
 
 def _failed(state: Progress, told: ev.StepFailed, _event: StoredEvent) -> None:
@@ -250,6 +258,7 @@ _RULES: dict[type[ev.WorkEvent], Callable[[Progress, Any, StoredEvent], Any]] = 
     ev.StepRenewed: _renewed,
     ev.StepMoved: _moved,
     ev.StepCompleted: _completed,
+    ev.StepKept: _kept,
     ev.StepFailed: _failed,
     ev.StepReleased: _released,
     ev.StepInvalidated: _invalidated,
@@ -322,10 +331,13 @@ def _item_status(state: Progress, step: Step, lives: Callable[[Claim], bool]) ->
     """Return where an item stands."""
     if step.claim is not None:
         return "in_progress" if not step.claim.id or lives(step.claim) else "interrupted"
+    stale = step.stage == "completed" and is_stale(state, step)
+    if step.stage == "completed" and not stale:
+        return "completed"
     if step.blocked is not None:
         return "blocked"
-    if step.stage == "completed":
-        return "stale" if is_stale(state, step) else "completed"
+    if stale:
+        return "stale"
     if step.stage == "begun":
         return "interrupted"
     return "failed" if step.stage == "failed" else "pending"

@@ -50,14 +50,14 @@ def _hints_of(entity: Any) -> Iterator[Any]:
         yield from (hint for tool in getattr(entity, "tools", None) or () for hint in _hints_of(tool))
     elif kind == "tool":
         for function in (getattr(entity, "func", None), getattr(entity, "_run", None)):
-            yield _result_of(function)
+            yield result_hint(function)
     elif kind == "flow":
         yield type(getattr(entity, "state", None))
         for name in getattr(entity, "_methods", None) or ():
-            yield _result_of(getattr(type(entity), str(name), None))
+            yield result_hint(getattr(type(entity), str(name), None))
 
 
-def _result_of(function: Any) -> Any:
+def result_hint(function: Any) -> Any:
     """Return the annotation of a function's result."""
     if function is None:
         return None

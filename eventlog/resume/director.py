@@ -23,7 +23,7 @@ from eventlog.references import kind_of, read_fact
 from eventlog.resume.definitions import execution_changed
 from eventlog.resume.edits import edits_of
 from eventlog.resume.flows import begin_again
-from eventlog.resume.identity import Wanted, find_execution, split
+from eventlog.resume.identity import Wanted, find_execution, split, step_of
 from eventlog.resume.player import Tally, TapePlayer
 from eventlog.resume.policy import Policy
 from eventlog.resume.results import recorded_result
@@ -47,9 +47,9 @@ class RunDirector:
 
     def __init__(self, writer: Writer, policy: Policy, *, takeover: bool = False) -> None:
         """``takeover``: take the branch from a living process that has it."""
-        self._writer, self._policy, self._takeover = writer, policy, takeover
-        self._home: Home
-        self._reader: Reader
+        self.writer, self._policy, self._takeover = writer, policy, takeover
+        self.home: Home
+        self.reader: Reader
         self.holds = False
         """Whether the run is kept from other processes until ``leave``."""
         self._held: Lease | None = None
@@ -69,11 +69,18 @@ class RunDirector:
 
     def enter(self, home: Home, reader: Reader) -> None:
         """Direct the kickoffs of this run and branch."""
-        self._home, self._reader = home, reader
+        self.home, self.reader = home, reader
+
+    def twin(self, home: Home) -> RunDirector:
+        """Return who decides likewise on another branch of the run."""
+        other = RunDirector(self.writer, self._policy, takeover=self._takeover)
+        other.enter(home, self.reader)
+        other.tally, other.command = self.tally, None
+        return other
 
     def is_open(self) -> bool:
         """Whether the run is still open in this process."""
-        return self.recorder.homes.is_open(self._home)
+        return self.recorder.homes.is_open(self.home)
 
     # -- one kickoff --------------------------------------------------------------------------------
 
@@ -85,7 +92,7 @@ class RunDirector:
             DivergedError: the code changed, and the policy says to stop.
         """
         inside = self.recorder.homes.current()
-        if inside is not None and inside is not self._home:
+        if inside is not None and inside is not self.home:
             return kickoff.call()  # of a run that the program opened itself
         self._note_command()
         return self._direct_later(kickoff) if kickoff.is_async else self._direct_now(kickoff)
@@ -95,7 +102,7 @@ class RunDirector:
         if self.command is None:
             return
         argv, self.command = self.command, None
-        note_command(self.recorder, self._home, self._reader, argv)
+        note_command(self.recorder, self.home, self.reader, argv)
 
     def _direct_now(self, kickoff: Kickoff) -> Any:
         """Direct a synchronous kickoff."""
@@ -141,24 +148,24 @@ class RunDirector:
     def take_place(self, kickoff: Kickoff) -> tuple[Claim, ExecutionInfo | None]:
         """Return the place of a kickoff and, unless it is new, what is recorded there; nobody else gets it."""
         recorder = self.recorder
-        label = self.label_of(kickoff.entity)
+        label = self.label_of(kickoff.entity) + kickoff.step
         inputs = kickoff.hash_for(recorder)
         label = f"{label}+{inputs[:6]}" if kickoff.kind == "crew" and in_for_each.get() else label
-        with self._lock, self._writer.active_lock:
-            recorded = self._reader.executions(self._branch)
-            taken = self._taken | self._writer.active_paths(self._home) | self._home.plain
+        with self._lock, self.writer.active_lock:
+            recorded = self.reader.executions(self._branch)
+            taken = self._taken | self.writer.active_paths(self.home) | self.home.plain
             wanted = Wanted(kickoff.kind, label, inputs, _name(kickoff.entity), _parts(kickoff.entity))
             found = find_execution(wanted, recorded, taken, self._recorded_parts(recorded, kickoff.kind))
             if found is not None:
                 label, ordinal = split(found.path)
             else:
                 known = [split(e.path)[1] for e in recorded if e.parent is None and split(e.path)[0] == label]
-                ordinal = max([self._home.counters.get(label, -1), *known]) + 1
-                self._home.counters[label] = ordinal
+                ordinal = max([self.home.counters.get(label, -1), *known]) + 1
+                self.home.counters[label] = ordinal
             path = f"/{label}#{ordinal}"
             self._taken.add(path)
-            self._writer.active.add((self._home.run, self._home.branch, path))
-        return Claim(self._home, kickoff.kind, label, ordinal), found
+            self.writer.active.add((self.home.run, self.home.branch, path))
+        return Claim(self.home, kickoff.kind, label, ordinal), found
 
     def label_of(self, entity: Any) -> str:
         """Return the label of the place that a crew, flow, agent or task takes, without its ordinal.
@@ -173,15 +180,20 @@ class RunDirector:
         with self._lock:
             self._taken.discard(path)
 
+    def release_step(self, mark: str) -> None:
+        """An attempt of a step is over: the next one, also of this pass, goes on with its kickoffs."""
+        with self._lock:
+            self._taken = {path for path in self._taken if step_of(path) != mark}
+
     def leave_place(self, path: str) -> None:
         """Nothing runs at a place any more."""
-        with self._writer.active_lock:
-            self._writer.active.discard((self._home.run, self._home.branch, path))
+        with self.writer.active_lock:
+            self.writer.active.discard((self.home.run, self.home.branch, path))
 
     def _recorded_parts(self, recorded: list[ExecutionInfo], kind: str) -> dict[str, frozenset[str]]:
         """Return the keys of tasks and agents of recorded executions of a kind."""
         roots = {e.path for e in recorded if e.parent is None and e.kind == kind}
-        for event in self._reader.stored(self._branch, self._parts_seq, types=["eventlog.definition"], kept=True):
+        for event in self.reader.stored(self._branch, self._parts_seq, types=["eventlog.definition"], kept=True):
             self._parts_seq = event.seq
             self._parts[event.path] = _keys_of(decode_payload(event.payload))
         return {path: self._parts[path] for path in roots if path in self._parts}
@@ -191,17 +203,17 @@ class RunDirector:
         path = f"/{claim.label}#{claim.ordinal}"
         if found is None:
             return Tape(None, path)
-        return read_tape(self._reader, self._branch, path, found.started_seq - 1, SEQ_MAX)
+        return read_tape(self.reader, self._branch, path, found.started_seq - 1, SEQ_MAX)
 
     @property
     def recorder(self) -> Recorder:
         """The recorder of this log."""
-        return self._writer.recorder
+        return self.writer.recorder
 
     @property
     def _branch(self) -> int:
         """Row of the branch."""
-        return self._reader.branch_id(self._home.run, self._home.branch)
+        return self.reader.branch_id(self.home.run, self.home.branch)
 
     def take_lease(self) -> Lease:
         """Return the right to work on the run, which stays ours between the kickoffs of a ``with`` block.
@@ -211,14 +223,14 @@ class RunDirector:
         """
         with self._lock:
             if self.holds and self._held is None:
-                self._held = self._writer.take_lease(self._home.run, self._home.branch, takeover=self._takeover)
-        return self._writer.take_lease(self._home.run, self._home.branch, takeover=self._takeover)
+                self._held = self.writer.take_lease(self.home.run, self.home.branch, takeover=self._takeover)
+        return self.writer.take_lease(self.home.run, self.home.branch, takeover=self._takeover)
 
     def leave(self) -> None:
         """Let other processes have the run."""
         with self._lock:
             if self._held is not None:
-                self._writer.give_back(self._held)
+                self.writer.give_back(self._held)
                 self._held = None
 
     def player_for(self, kickoff: Kickoff, tape: Tape, lease: Lease) -> TapePlayer:
@@ -236,7 +248,7 @@ class RunDirector:
 
     def give_back(self, lease: Lease, tally: Tally) -> None:
         """A kickoff is over."""
-        self._writer.give_back(lease)
+        self.writer.give_back(lease)
         with self._lock:
             for name in tally.__struct_fields__:
                 setattr(self.tally, name, getattr(self.tally, name) + getattr(tally, name))

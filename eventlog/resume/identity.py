@@ -34,7 +34,8 @@ def find_execution(
 ) -> ExecutionInfo | None:
     """Return the execution to continue. ``parts``: keys of tasks and agents by execution path."""
     free = [e for e in recorded if e.parent is None and e.path not in taken and e.kind == wanted.kind]
-    free = [e for e in free if e.inputs_hash == wanted.inputs_hash]
+    mark = step_of(wanted.label)
+    free = [e for e in free if e.inputs_hash == wanted.inputs_hash and step_of(e.path) == mark]
     same = next((e for e in free if split(e.path)[0] == wanted.label and _may_be(wanted, parts.get(e.path))), None)
     if same is not None:
         return same
@@ -50,6 +51,18 @@ def _may_be(wanted: Wanted, recorded: frozenset[str] | None) -> bool:
         return True
     known = {name for name in recorded | wanted.parts if ":" in name}
     return len(known) == 1 or any(name.startswith("__main__:") for name in known)
+
+
+def step_of(path: str) -> str:
+    """Return the mark of the step that an execution at the top belongs to: ``@ITEM``, or nothing."""
+    label = path.lstrip("/").partition("/")[0].rpartition("#")[0] or path
+    _, at, mark = label.partition("@")
+    return at + mark.partition("+")[0]
+
+
+def bare_label(label: str) -> str:
+    """Return a label without what tells its steps and copies apart."""
+    return label.partition("+")[0].partition("@")[0]
 
 
 def split(path: str) -> tuple[str, int]:

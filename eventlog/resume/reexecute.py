@@ -30,6 +30,7 @@ from eventlog.resume.director import RunDirector
 from eventlog.resume.divergence import DivergedError, Divergence, first_difference
 from eventlog.resume.edits import edits_of
 from eventlog.resume.flows import begin_again
+from eventlog.resume.identity import bare_label, split
 from eventlog.resume.outcome import Reexecution, ServedCounts, shown
 from eventlog.resume.policy import Policy
 from eventlog.resume.recorded import Recorded, read_recorded, refuse_compacted
@@ -55,7 +56,7 @@ class RunReexecutor(RunDirector):
         """
         super().__init__(scratch.writer, Policy(on_change="strict"))
         self._row = reader.branch_id(run, branch)
-        self._scratch, self._reader, self._home = scratch, reader, scratch.home
+        self._scratch, self.reader, self.home = scratch, reader, scratch.home
         self._roots = [e for e in reader.executions(self._row) if e.parent is None]
         self.instead = None if everywhere else scratch.writer
         self._is_open = True
@@ -78,7 +79,7 @@ class RunReexecutor(RunDirector):
             CompactedError: the events of a kickoff are gone.
         """
         for found in self._roots:
-            refuse_compacted(self._reader, self._row, found)
+            refuse_compacted(self.reader, self._row, found)
 
     @property
     def missing(self) -> list[ExecutionInfo]:
@@ -114,7 +115,7 @@ class RunReexecutor(RunDirector):
     @cached_property
     def outside(self) -> ClosedPlayer:
         """Answers what is asked outside of every kickoff."""
-        tape = read_tape(self._reader, self._row, "", 0, SEQ_MAX, retries_failures=False)
+        tape = read_tape(self.reader, self._row, "", 0, SEQ_MAX, retries_failures=False)
         for kind in (tape.llm, tape.tools, tape.human, tape.memory, tape.counts):
             for lane in [lane for lane in kind if execution_of(lane)]:
                 del kind[lane]
@@ -123,15 +124,13 @@ class RunReexecutor(RunDirector):
     def newest(self, entity: Any) -> ExecutionInfo | None:
         """Return the last recorded execution of a crew, flow, agent or task, whatever it was asked."""
         label = self.label_of(entity)
-        return next(
-            (e for e in reversed(self._roots) if label == e.path[1:].rpartition("#")[0].partition("+")[0]), None
-        )
+        return next((e for e in reversed(self._roots) if label == bare_label(split(e.path)[0])), None)
 
     def asked(self, found: ExecutionInfo, entity: Any) -> Any:
         """Return what a recorded execution was asked."""
         name = ASKED[found.kind]
-        for event in self._reader.stored(self._row, found.started_seq - 1, found.started_seq, kept=True):
-            tape = read_tape(self._reader, self._row, found.path, found.started_seq - 1, found.started_seq)
+        for event in self.reader.stored(self._row, found.started_seq - 1, found.started_seq, kept=True):
+            tape = read_tape(self.reader, self._row, found.path, found.started_seq - 1, found.started_seq)
             player = ClosedPlayer(self.recorder, tape, NoKickoff(entity))
             return player.revived(decode_payload(event.payload).get(name), lenient=True)
         return None
@@ -179,11 +178,11 @@ class RunReexecutor(RunDirector):
         path = f"/{claim.label}#{claim.ordinal}"
         result, failure = Reexecution(execution=path), None
         before, homes = capture_execution_context().event_id_stack, self.recorder.homes
-        token = homes.enter(self._home)
+        token = homes.enter(self.home)
         try:
             if found is None:
                 raise self._not_recorded(kickoff, result)
-            recorded = read_recorded(self._reader, self._row, found)
+            recorded = read_recorded(self.reader, self._row, found)
             player = self._player(kickoff, recorded)
             try:
                 with self._in_place(claim, player):
@@ -192,7 +191,7 @@ class RunReexecutor(RunDirector):
                 failure = error
             self._finish(result, recorded, player)
         finally:
-            homes.leave(self._home, token)
+            homes.leave(self.home, token)
             self.leave_place(path)
             restore_event_scope(before)
             if kickoff.kind == "flow":
@@ -217,7 +216,7 @@ class RunReexecutor(RunDirector):
             return super().take_place(kickoff)
         self._taken.add(wanted.path)
         label, _, ordinal = wanted.path[1:].rpartition("#")
-        return Claim(self._home, wanted.kind, label, read_ordinal(ordinal)), wanted
+        return Claim(self.home, wanted.kind, label, read_ordinal(ordinal)), wanted
 
     def _not_recorded(self, kickoff: Kickoff, result: Reexecution) -> DivergedError:
         """Take note of a kickoff that is not on record."""

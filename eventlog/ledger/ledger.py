@@ -1,0 +1,115 @@
+"""The ledger of a run for whoever looks at it or says something about it: ``log.ledger(run)``, and every ``Run``."""
+
+from __future__ import annotations
+
+from eventlog.ledger import progress
+from eventlog.ledger.book import Book, Follower, Source
+from eventlog.ledger.claims import lives
+from eventlog.ledger.events import (
+    SessionNoted,
+    SessionUpdated,
+    StepBlocked,
+    StepInvalidated,
+    StepReleased,
+    StepUnblocked,
+)
+from eventlog.ledger.progress import SESSION_TYPES, Progress, session_of
+from eventlog.ledger.session import Session
+from eventlog.record import MAIN_BRANCH
+
+
+class Desk:
+    """A book with the folds that are kept of it."""
+
+    def __init__(self, source: Source, run: str, branch: str) -> None:
+        """Nothing is read yet."""
+        self.book = Book(source, run, branch)
+        self.progress: Follower[Progress] = Follower(self.book, SESSION_TYPES, Progress, progress.apply)
+
+
+class Ledger:
+    """Steps, features and memory of one branch of a run."""
+
+    def __init__(self, source: Source, run: str, branch: str = MAIN_BRANCH) -> None:
+        """Nothing is read or written before it is asked for."""
+        self._desk = Desk(source, run, branch)
+
+    def _at_desk(self) -> Desk:
+        """Return the book that counts here, and its folds."""
+        return self._desk
+
+    # -- sessions -------------------------------------------------------------------------------
+
+    def session(self, to: str | int | None = None) -> Session:
+        """Return how far the pipeline has come, at a cursor; without one, now.
+
+        Now, an item whose worker is gone is ``interrupted``; at an earlier cursor it is in progress, as it was.
+
+        Raises:
+            NotFoundError, AmbiguousCursorError: the cursor means nothing, or too much.
+        """
+        desk = self._at_desk()
+        if to is None:
+            return self._shown(desk, desk.progress.now(), is_now=True)
+        return self._shown(desk, desk.progress.at(desk.book.cursor(to)), is_now=False)
+
+    def _shown(self, desk: Desk, state: Progress, *, is_now: bool) -> Session:
+        """Return a session for the reader."""
+        book = desk.book
+        return session_of(state, book.run, book.branch, book.resolved, lives if is_now else lambda _claim: True)
+
+    def summary(self, text: str) -> None:
+        """Say where the whole stands, for whoever goes on with it.
+
+        Raises:
+            AppendError: it could not be stored.
+        """
+        self._at_desk().book.append(SessionUpdated(summary=text))
+
+    def note(self, text: str) -> None:
+        """Add something to remember.
+
+        Raises:
+            AppendError: it could not be stored.
+        """
+        self._at_desk().book.append(SessionNoted(text=text))
+
+    def block(self, item: str, reason: str) -> None:
+        """Let nobody begin an item until ``unblock``; one that is under way is completed.
+
+        Raises:
+            AppendError: it could not be stored.
+        """
+        self._at_desk().book.append(StepBlocked(item=self._name(item), reason=reason))
+
+    def unblock(self, item: str) -> None:
+        """Let an item be begun again.
+
+        Raises:
+            AppendError: it could not be stored.
+        """
+        self._at_desk().book.append(StepUnblocked(item=self._name(item)))
+
+    def invalidate(self, item: str, reason: str | None = None) -> None:
+        """Let an item be done again, from nothing; what depends on it is stale until then.
+
+        What is under way does not count when it is done: ``StepLostError`` tells its worker.
+
+        Raises:
+            AppendError: it could not be stored.
+        """
+        self._at_desk().book.append(StepInvalidated(item=self._name(item), reason=reason))
+
+    def release(self, item: str) -> None:
+        """Take an item from a worker that hangs, or that nobody can see: others may begin it.
+
+        Should that worker finish after all, its result does not count: it gets ``StepLostError``.
+
+        Raises:
+            AppendError: it could not be stored.
+        """
+        self._at_desk().book.append(StepReleased(item=self._name(item)))
+
+    def _name(self, item: str) -> str:
+        """Return the name of an item as it is stored, without secrets."""
+        return self._at_desk().book.writer.encoder.text(item)

@@ -1,0 +1,410 @@
+"""Steps: each is done once, by one worker at a time, and its result is there for whoever asks again.
+
+::
+
+    step(item, fn) ── turn ──┬── Done      completed with these inputs: the recorded result
+                             ├── Wait      another worker has it, or an attempt failed a moment ago
+                             └── Attempt   claimed: fn is called, its result or its error recorded
+
+A claim is an event, and the first one in the log has the item; so whoever appends one looks afterwards whether it
+was the first. A claim whose worker is gone is superseded by naming it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack
+from contextvars import ContextVar
+from hashlib import blake2b
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import structs
+from typing_extensions import Self
+
+from eventlog.capture.playing import directing, step_mark, within
+from eventlog.errors import (
+    EventLogError,
+    StaleStepError,
+    StepBlockedError,
+    StepBusyError,
+    StepError,
+    StepLostError,
+    StepOrderError,
+)
+from eventlog.ledger.book import Book, Follower
+from eventlog.ledger.calls import Call
+from eventlog.ledger.claims import Claims, lives, new_claim
+from eventlog.ledger.events import StepClaimed, StepCompleted, StepFailed, StepKept, StepMoved, StepStarted
+from eventlog.ledger.inputs import essence
+from eventlog.ledger.progress import Progress, Step, is_changed, is_stale, worker_of
+from eventlog.ledger.results import revived
+from eventlog.logger import Logger
+from eventlog.resume.revive import UnrevivableError
+from eventlog.resume.stepping import StepDirector
+from eventlog.values import plain
+
+if TYPE_CHECKING:
+    from eventlog.resume.director import RunDirector
+
+WAIT_S, WAIT_MAX_S = 0.05, 2.0
+"""How long to wait before looking again whether another worker is done: the first time, and at most."""
+MARK_CHARS_MAX = 40
+
+log = Logger(__name__)
+
+
+class Done(msgspec.Struct, frozen=True):
+    """There is a result."""
+
+    result: Any
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Nothing can be done yet."""
+
+    seconds: float
+
+
+inside: ContextVar[tuple[Attempt, ...]] = ContextVar("eventlog_steps", default=())
+"""The attempts that this context is in, the innermost last."""
+
+
+class Steps:
+    """The steps of one branch of a run, as this process does them."""
+
+    def __init__(self, book: Book, progress: Follower[Progress], director: Callable[[], RunDirector]) -> None:
+        """``director()`` decides about the kickoffs of the run."""
+        self.book, self._progress, self.director = book, progress, director
+        self.claims = Claims(book)
+
+    def run(self, call: Call) -> Any:
+        """Return the result of a step: the recorded one, another worker's, or that of calling the function.
+
+        Raises:
+            StepError: see its kinds.
+            Exception: what the function raised in the last attempt.
+        """
+        turns = Turns(self, call)
+        while True:
+            turn = turns.next()
+            if isinstance(turn, Done):
+                return turn.result
+            if isinstance(turn, Wait):
+                time.sleep(turn.seconds)
+                continue
+            with turn:
+                return turn.complete(call.now())
+
+    async def arun(self, call: Call) -> Any:
+        """``run`` for a function that returns an awaitable, without blocking the event loop."""
+        turns = Turns(self, call)
+        while True:
+            turn = await asyncio.to_thread(turns.next)
+            if isinstance(turn, Done):
+                return turn.result
+            if isinstance(turn, Wait):
+                await asyncio.sleep(turn.seconds)
+                continue
+            with turn:
+                return turn.complete(await call.later())
+
+    def take(self, items: Collection[str] | None = None) -> Iterator[str]:
+        """Yield items that nobody has, each once and claimed for this worker until the loop goes on."""
+        tried: set[str] = set()
+        while (taken := self._take_one(items, tried)) is not None:
+            item, claim = taken
+            self.claims.lay_down(item, claim)
+            try:
+                yield item
+            finally:
+                if self.claims.pick_up(item) == claim:
+                    self.claims.give_back(item, claim)
+
+    def _take_one(self, items: Collection[str] | None, tried: set[str]) -> tuple[str, str] | None:
+        """Claim the next item that is free and was not tried yet; ``None`` when there is none."""
+        while True:
+            progress = self.now()
+            names = items if items is not None else dict.fromkeys((*progress.order, *progress.steps))
+            item = next((n for n in names if n not in tried and is_free(progress, progress.step(n))), None)
+            if item is None:
+                return None
+            tried.add(item)
+            claim = self.claim(StepClaimed(item=item))
+            if claim is not None:
+                return item, claim
+
+    # -- used by turns and attempts -----------------------------------------------------------------
+
+    def now(self) -> Progress:
+        """Return how far everything is."""
+        return self._progress.now()
+
+    def step(self, item: str) -> Step:
+        """Return what is known of one item now."""
+        return self.now().step(item)
+
+    def hash_of(self, value: Any) -> str:
+        """Return a hash of a value that is the same in every process."""
+        return self.book.writer.recorder.hash_of(essence(value))
+
+    def claim(self, event: StepClaimed) -> str | None:
+        """Claim an item, with an event that says so, and return the claim; ``None`` if another worker was first."""
+        item = event.item
+        made, former = new_claim(), self.step(item).claim
+        name = self.claims.pick_up(item) or made.id
+        self.claims.hold(item, name)
+        try:
+            self.book.append(
+                structs.replace(
+                    event, claim=name, owner=msgspec.json.decode(made.owner), until_ns=made.until_ns,
+                    supersedes=former.id if former is not None and former.id not in ("", name) else None,
+                )
+            )  # fmt: skip
+            now = self.step(item).claim
+        except BaseException:
+            self.claims.drop(name)
+            raise
+        if now is not None and now.id == name:
+            return name
+        self.claims.drop(name)
+        return None
+
+
+class Turns:
+    """What to do next for one call of a step."""
+
+    def __init__(self, steps: Steps, call: Call) -> None:
+        """Nothing was tried yet."""
+        self._steps, self._call = steps, call
+        self.attempts_left = call.options.retries + 1
+        self.not_before = 0.0
+        self._wait_s, self._retry_s = WAIT_S, call.options.retry_wait_s
+
+    def next(self) -> Done | Wait | Attempt:
+        """Return the recorded result, how long to wait, or an attempt to do.
+
+        Raises:
+            StepError: it is not to be done now.
+        """
+        step, item = self._steps.step(self._call.item), self._call.item
+        self._refuse_itself(item)
+        upstream = self._upstream()
+        inputs = self._steps.hash_of([self._call.inputs, upstream])
+        if step.stage == "completed" and (done := self._done(step, inputs, upstream)) is not None:
+            return done
+        if step.blocked is not None:
+            raise StepBlockedError(item, f"blocked: {step.blocked}")
+        if step.claim is not None and lives(step.claim) and not self._steps.claims.is_kept(item):
+            return self._wait_for(step)
+        if (seconds := self.not_before - time.monotonic()) > 0:
+            return Wait(seconds)
+        claim = self._steps.claim(StepStarted(item=item, inputs_hash=inputs, upstream=upstream))
+        return Attempt(self._steps, self, self._call, claim) if claim is not None else Wait(0)
+
+    def _refuse_itself(self, item: str) -> None:
+        """A step that waits for itself would wait for ever."""
+        if any(attempt.item == item and attempt.steps is self._steps for attempt in inside.get()):
+            raise StepError(item, "it is called from inside itself")
+
+    def _upstream(self) -> dict[str, str]:
+        """Return the hashes of the results that the step is made of.
+
+        Raises:
+            StepOrderError: one of them is not there.
+        """
+        progress, found = self._steps.now(), {}
+        for name in self._call.options.depends_on:
+            dep = progress.steps.get(name)
+            if dep is None or dep.stage != "completed" or is_changed(progress, name, dep.result_hash):
+                state = "not completed" if dep is None or dep.stage != "completed" else "stale"
+                raise StepOrderError(self._call.item, f"it depends on {name!r}, which is {state}")
+            found[name] = dep.result_hash
+        return found
+
+    def _done(self, step: Step, inputs: str, upstream: dict[str, str]) -> Done | None:
+        """Return the recorded result, unless the step is to be done again.
+
+        Raises:
+            StaleStepError: it is stale, and that is not allowed.
+        """
+        keeps = self._call.options.on_stale == "keep"
+        why = _why_stale(step, inputs)
+        if why is not None and not keeps:
+            self._refuse_stale(step, why)
+            return None
+        try:
+            result = self._recorded(step)
+        except UnrevivableError as error:
+            if not keeps:
+                self._refuse_stale(step, str(error))
+                return None
+            log.warning("step_result_not_restored", item=step.name, reason=str(error))
+            result = plain(self._steps.book.resolved(_value(step.result)))
+        if why is not None and (step.is_invalid or step.inputs_hash != inputs):
+            self._steps.book.append(StepKept(item=step.name, inputs_hash=inputs, upstream=upstream))
+        return Done(result)
+
+    def _refuse_stale(self, step: Step, why: str) -> None:
+        """Return if a completed step may be done again.
+
+        Raises:
+            StaleStepError: it must not be.
+        """
+        if self._call.options.on_stale == "fail":
+            raise StaleStepError(step.name, f"completed, but {why}")
+        log.info("step_stale", item=step.name, reason=why)
+
+    def _recorded(self, step: Step) -> Any:
+        """Return the result of a completed step, typed."""
+        tree = self._steps.book.resolved(_value(step.result))
+        return revived(tree, self._call.classes(), self._steps.book.writer.encoder)
+
+    def _wait_for(self, step: Step) -> Wait:
+        """Wait for the worker that has the item.
+
+        Raises:
+            StepBusyError: the caller does not want to.
+        """
+        if not self._call.options.wait:
+            raise StepBusyError(step.name, f"{worker_of(step.claim) or 'another worker'} has it")
+        seconds, self._wait_s = self._wait_s, min(2 * self._wait_s, WAIT_MAX_S)
+        return Wait(seconds)
+
+    def failed(self) -> bool:
+        """Take note of a failed attempt; true when another one is to follow."""
+        self.attempts_left -= 1
+        self.not_before = time.monotonic() + self._retry_s
+        self._retry_s *= 2
+        return self.attempts_left > 0
+
+
+class Attempt:
+    """A step while it is done; a context manager around the call of its function."""
+
+    def __init__(self, steps: Steps, turns: Turns, call: Call, claim: str) -> None:
+        """``claim`` is ours."""
+        self.steps, self._turns, self._call, self._claim = steps, turns, call, claim
+        self.item, step = call.item, steps.step(call.item)
+        self.mark = step_label(call.item, step.round)
+        self.director: StepDirector | None = None
+        self._stack = ExitStack()
+        self._is_complete = False
+
+    def __enter__(self) -> Self:
+        """Let kickoffs in this context be those of the step."""
+        self.director = StepDirector(self.steps.director(), self)
+        self._stack.enter_context(within(inside, (*inside.get(), self)))
+        self._stack.enter_context(within(step_mark, self.mark))
+        self._stack.enter_context(within(directing, self.director))
+        return self
+
+    def complete(self, value: Any) -> Any:
+        """Record the result of the function and return it.
+
+        Raises:
+            StepLostError: it does not count: another worker has the item meanwhile.
+        """
+        event = StepCompleted(
+            item=self.item, claim=self._claim, result={"value": value}, result_hash=self.steps.hash_of(value)
+        )
+        if not self._has_it():
+            raise StepLostError(self.item, "another worker took it over, or it was invalidated")
+        seq = self.steps.book.append(event)
+        self._is_complete = True
+        if (step := self.steps.step(self.item)).completed_seq < seq:
+            raise StepLostError(self.item, "another worker took it over, or it was invalidated")
+        self._warn_of(step)
+        return value
+
+    def _has_it(self) -> bool:
+        """Whether the claim still counts."""
+        claim = self.steps.step(self.item).claim
+        return claim is not None and claim.id == self._claim
+
+    def _warn_of(self, step: Step) -> None:
+        """Say at once what would have to be done again the next time."""
+        try:
+            tree = self.steps.book.resolved(_value(step.result))
+            revived(tree, self._call.classes(), self.steps.book.writer.encoder)
+        except UnrevivableError as error:
+            hint = "annotate what the function returns, or give result_type=..."
+            log.warning("step_result_cannot_be_restored", item=self.item, reason=str(error), hint=hint)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """Record how it ended; an ordinary error is swallowed when another attempt follows."""
+        self._stack.close()
+        if self.director is not None:
+            self.director.close()
+        if error is None or self._is_complete or isinstance(error, StepLostError):
+            self.steps.claims.drop(self._claim)
+            return False
+        if not isinstance(error, Exception):
+            self.steps.claims.give_back(self.item, self._claim)
+            return False
+        return self._fail(error)
+
+    def _fail(self, error: Exception) -> bool:
+        """Record an error; true when another attempt follows."""
+        self.steps.claims.drop(self._claim)
+        director = self.director
+        anew = director is not None and director.has_finished and not director.died_in_kickoff
+        try:
+            self.steps.book.append(StepFailed(item=self.item, claim=self._claim, error=error, anew=anew))
+        except EventLogError as problem:
+            log.warning("step_error_not_recorded", item=self.item, error=str(problem))
+        return self._turns.failed()
+
+    # -- where its kickoffs are recorded (``StepPlace``) ----------------------------------------------
+
+    def branch(self) -> tuple[str, int | None]:
+        """Return the branch they were recorded on so far, and the seq up to which that counts; ``None``: all."""
+        step, book = self.steps.step(self.item), self.steps.book
+        if not step.branch:
+            return book.branch, None
+        return step.branch, None if step.placed_on == book.branch else book.end_of(step.placed_on)
+
+    def new_branch(self) -> str:
+        """Return a name for a branch of its own."""
+        return f"step-{self.mark[1:]}-{self._claim[:6]}"
+
+    def move(self, branch: str) -> None:
+        """Say that from now on they are recorded there."""
+        self.steps.book.append(StepMoved(item=self.item, claim=self._claim, branch=branch))
+
+
+def step_label(item: str, number: int) -> str:
+    """Return the mark of the kickoffs of a step: the same in every process, another one in every round."""
+    text = re.sub(r"[^A-Za-z0-9._-]", "_", item)[:MARK_CHARS_MAX]
+    if text != item:
+        text += "-" + blake2b(item.encode("utf-8", "surrogatepass"), digest_size=3).hexdigest()
+    return f"@{text}~{number}" if number else f"@{text}"
+
+
+def is_free(progress: Progress, step: Step) -> bool:
+    """Whether a worker may take an item: not done, not blocked, and nobody has it."""
+    if step.blocked is not None or (step.claim is not None and lives(step.claim)):
+        return False
+    return step.stage != "completed" or is_stale(progress, step)
+
+
+def _value(result: Any) -> Any:
+    """Return the stored value of a result."""
+    return result.get("value") if isinstance(result, dict) else None
+
+
+def _why_stale(step: Step, inputs: str) -> str | None:
+    """Return why a completed step is to be done again; ``None`` when it is not."""
+    if step.is_invalid:
+        return f"it was invalidated{': ' + step.reason if step.reason else ''}"
+    if step.inputs_hash and step.inputs_hash != inputs:
+        return "its inputs were others"
+    if step.is_redacted:
+        return "a secret was taken from its result"
+    return None
