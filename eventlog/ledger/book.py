@@ -61,6 +61,16 @@ class Book:
         made = compose_event(to, event.event_type, fields_of(event), self.run, self.branch, event_id)
         return submit_events(to, [made])[0]
 
+    def append_all(self, events: Sequence[WorkEvent]) -> None:
+        """Append events of the ledger in one transaction: all of them are committed when this returns.
+
+        Raises:
+            AppendError: they could not be stored; nothing of them is in the log.
+            BranchNotFoundError: the run has no such branch.
+        """
+        to = self.writer
+        submit_events(to, [compose_event(to, e.event_type, fields_of(e), self.run, self.branch) for e in events])
+
     def clean(self, text: str) -> str:
         """Return a name as it is stored, without secrets; of a log that is only read, the name itself."""
         try:

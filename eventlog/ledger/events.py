@@ -45,6 +45,7 @@ class SessionUpdated(WorkEvent, frozen=True):
     next_items: list[str] | None = None
     blocked_items: dict[str, str] | None = None
     """Item → reason."""
+    total_items: int | None = None
 
 
 class SessionNoted(WorkEvent, frozen=True):

@@ -156,9 +156,7 @@ class Feature:
             raise FeatureIncompleteError(self.name, info.missing)
         if info.status == COMPLETED and (info.forced is None or info.missing):
             return
-        self._features.append(
-            ev.FeatureCompleted(feature=self.name, by=by, forced=force if info.missing else None)
-        )
+        self._features.append(ev.FeatureCompleted(feature=self.name, by=by, forced=force if info.missing else None))
         now = self.info
         if now.missing and now.status != COMPLETED:  # another process was quicker
             raise FeatureIncompleteError(self.name, now.missing)
@@ -185,6 +183,4 @@ class Feature:
         stored, info = self._features.stored(step), self.info
         if info.step(stored) is None:
             raise TestStepError(self.name, step, [known.step for known in info.test_steps])
-        self._features.append(
-            ev.FeatureVerified(feature=self.name, step=stored, passed=passed, by=by, reason=reason)
-        )
+        self._features.append(ev.FeatureVerified(feature=self.name, step=stored, passed=passed, by=by, reason=reason))
