@@ -38,6 +38,9 @@ if TYPE_CHECKING:
         LogNotFoundError,
         LogOpenError,
         LogUnwritableError,
+        MemoryNotFoundError,
+        MemoryScopeError,
+        MemoryValueError,
         NotAnEventLogError,
         NotEncryptedError,
         NotFoundError,
@@ -46,6 +49,9 @@ if TYPE_CHECKING:
         SequenceConflictError,
     )
     from eventlog.forgetting.report import ForgetReport
+    from eventlog.ledger.memories import MemoryChange, MemoryEntry, MemoryMatch
+    from eventlog.ledger.memory import Memory
+    from eventlog.ledger.tools import MemorySaveTool, MemorySearchTool
     from eventlog.listener import EventLogListener
     from eventlog.log import Log, Snapshot
     from eventlog.log import open_log as open  # noqa: A004 - the name users expect: eventlog.open(path)
@@ -74,10 +80,13 @@ _HOMES = {
         " EventFormatError"
         " EventLogError ExecutionNotFoundError ForgetError FormatTooNewError LeaseLostError LogClosedError"
         " LogDamagedError LogMovedError LogNotFoundError LogOpenError"
-        " LogUnwritableError NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
+        " LogUnwritableError MemoryNotFoundError MemoryScopeError MemoryValueError NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
         " SequenceConflictError"
     ),
     "forgetting.report": "ForgetReport",
+    "ledger.memories": "MemoryChange MemoryEntry MemoryMatch",
+    "ledger.memory": "Memory",
+    "ledger.tools": "MemorySaveTool MemorySearchTool",
     "listener": "EventLogListener",
     "log": "Log Snapshot open",
     "provider": "EventLogProvider",
@@ -132,6 +141,15 @@ __all__ = [  # sorted by name; tested against what can be imported
     "LogNotFoundError",
     "LogOpenError",
     "LogUnwritableError",
+    "Memory",
+    "MemoryChange",
+    "MemoryEntry",
+    "MemoryMatch",
+    "MemoryNotFoundError",
+    "MemorySaveTool",
+    "MemoryScopeError",
+    "MemorySearchTool",
+    "MemoryValueError",
     "NotAnEventLogError",
     "NotEncryptedError",
     "NotFoundError",
