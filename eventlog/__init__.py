@@ -40,6 +40,9 @@ if TYPE_CHECKING:
         LogNotFoundError,
         LogOpenError,
         LogUnwritableError,
+        MemoryNotFoundError,
+        MemoryScopeError,
+        MemoryValueError,
         NotAnEventLogError,
         NotEncryptedError,
         NotFoundError,
@@ -58,7 +61,10 @@ if TYPE_CHECKING:
     from eventlog.forgetting.report import ForgetReport
     from eventlog.ledger.calls import StepOptions
     from eventlog.ledger.ledger import Ledger
+    from eventlog.ledger.memories import MemoryChange, MemoryEntry, MemoryMatch
+    from eventlog.ledger.memory import Memory
     from eventlog.ledger.session import Item, Note, Session
+    from eventlog.ledger.tools import MemorySaveTool, MemorySearchTool
     from eventlog.listener import EventLogListener
     from eventlog.log import Log, Snapshot
     from eventlog.log import open_log as open  # noqa: A004 - the name users expect: eventlog.open(path)
@@ -87,13 +93,17 @@ _HOMES = {
         " EventFormatError"
         " EventLogError ExecutionNotFoundError ForgetError FormatTooNewError LeaseLostError LogClosedError"
         " LogDamagedError LogMovedError LogNotFoundError LogOpenError"
-        " LogUnwritableError NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
+        " LogUnwritableError MemoryNotFoundError MemoryScopeError MemoryValueError"
+        " NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
         " SequenceConflictError StaleStepError StepBlockedError StepBusyError StepError StepLostError StepOrderError"
         " FeatureIncompleteError FeatureNotFoundError SessionNotFoundError TestStepError"
     ),
     "forgetting.report": "ForgetReport",
     "ledger.calls": "StepOptions",
     "ledger.ledger": "Ledger",
+    "ledger.memories": "MemoryChange MemoryEntry MemoryMatch",
+    "ledger.memory": "Memory",
+    "ledger.tools": "MemorySaveTool MemorySearchTool",
     "ledger.session": "Item Note Session",
     "listener": "EventLogListener",
     "log": "Log Snapshot open",
@@ -153,6 +163,15 @@ __all__ = [  # sorted by name; tested against what can be imported
     "LogNotFoundError",
     "LogOpenError",
     "LogUnwritableError",
+    "Memory",
+    "MemoryChange",
+    "MemoryEntry",
+    "MemoryMatch",
+    "MemoryNotFoundError",
+    "MemorySaveTool",
+    "MemoryScopeError",
+    "MemorySearchTool",
+    "MemoryValueError",
     "NotAnEventLogError",
     "NotEncryptedError",
     "NotFoundError",

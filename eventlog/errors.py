@@ -36,7 +36,10 @@
     │   ├── CursorNotFoundError
     │   ├── ExecutionNotFoundError
     │   ├── FeatureNotFoundError
+    │   ├── MemoryNotFoundError
     │   └── SessionNotFoundError
+    ├── MemoryScopeError        nobody could tell who may see the memory
+    ├── MemoryValueError        there is nothing to remember
     ├── CompactedError          what was asked for lies before the base of its branch
     ├── CompactionError         a branch could not be compacted; it is as it was
     ├── ForgetError             something cannot be taken out of the log; it is as it was
@@ -385,6 +388,25 @@ class SessionNotFoundError(NotFoundError):
 
     what = "session"
     hint = "begin it with create_session, or list the runs: eventlog runs"
+
+
+class MemoryNotFoundError(NotFoundError):
+    """There is no such memory, or whoever asks may not see it; it may have been deleted."""
+
+    what = "memory"
+    hint = "list them: eventlog memory list (private ones only with --agent)"
+
+
+class MemoryScopeError(EventLogError):
+    """It is not clear who may see the memory; nothing was saved."""
+
+    hint = "scope is agent-private (with an agent), agent-shared or global; outside of a run, name the namespace"
+
+
+class MemoryValueError(EventLogError):
+    """There is nothing to remember; nothing was saved."""
+
+    hint = "give a text, or another JSON value that is not empty"
 
 
 class CompactedError(EventLogError):

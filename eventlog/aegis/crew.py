@@ -31,7 +31,8 @@ class AegisCrewMemory:
 
     def search(self, query: str, agent: str | None = None, limit: int = 10) -> list[Answer]:
         """Return what fits a query best, of what an agent may see: dicts with content, metadata, score, agent_id."""
-        return [_found(memory) for memory in self.client.search(query, agent, self.namespace, limit)]
+        ask = self.client.query_cross_agent if agent else self.client.query
+        return [_found(memory) for memory in ask(query, agent, namespace=self.namespace, top_k=limit)]
 
     def reset(self) -> None:
         """Do nothing, as the original does: ``client.delete`` takes single memories back."""

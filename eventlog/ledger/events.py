@@ -233,6 +233,8 @@ class MemoryCorrected(WorkEvent, frozen=True):
 
     event_type: ClassVar[str] = "eventlog.memory_corrected"
     memory: str
+    namespace: str | None = None
+    """Where the memory is: an id names one of a namespace."""
     value: Any = None
     metadata: dict[str, Any] | None = None
     by: str | None = None
@@ -245,6 +247,7 @@ class MemoryDeleted(WorkEvent, frozen=True):
 
     event_type: ClassVar[str] = "eventlog.memory_deleted"
     memory: str
+    namespace: str | None = None
     reason: str | None = None
     by: str | None = None
 
