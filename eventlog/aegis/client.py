@@ -30,9 +30,7 @@ class AegisClient(SessionMethods, FeatureMethods, MemoryMethods):
         log = shared_log(db)
         if base_url or api_key or ignored:
             note_once(f"everything is kept in {log.path}; base_url, api_key and the like are not used")
-        SessionMethods.__init__(self, log)
-        FeatureMethods.__init__(self, log)
-        MemoryMethods.__init__(self, log)
+        super().__init__(log)
 
     def __enter__(self) -> Self:
         """Return the client itself."""

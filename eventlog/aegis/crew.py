@@ -31,8 +31,11 @@ class AegisCrewMemory:
 
     def search(self, query: str, agent: str | None = None, limit: int = 10) -> list[Answer]:
         """Return what fits a query best, of what an agent may see: dicts with content, metadata, score, agent_id."""
-        ask = self.client.query_cross_agent if agent else self.client.query
-        return [_found(memory) for memory in ask(query, agent, namespace=self.namespace, top_k=limit)]
+        if agent is None:
+            found = self.client.query(query, namespace=self.namespace, top_k=limit)
+        else:
+            found = self.client.query_cross_agent(query, agent, namespace=self.namespace, top_k=limit)
+        return [_found(memory) for memory in found]
 
     def reset(self) -> None:
         """Do nothing, as the original does: ``client.delete`` takes single memories back."""
@@ -60,9 +63,7 @@ class AegisAgentMemory:
         return [_found(memory) for memory in ask(query, self.agent_id, namespace=self.namespace, top_k=limit)]
 
 
-def save(
-    crew: AegisCrewMemory, value: Any, agent: str | None, scope: str, metadata: Mapping[str, Any] | None
-) -> str:
+def save(crew: AegisCrewMemory, value: Any, agent: str | None, scope: str, metadata: Mapping[str, Any] | None) -> str:
     """Return the id of what an agent of a crew has found."""
     about = {"source": "crewai", "agent_role": agent, **(metadata or {})}
     saved = crew.client.add(value, agent_id=agent, namespace=crew.namespace, scope=scope, metadata=about)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator
 
 from eventlog.aegis.answers import DEFAULT_NAMESPACE, Answer, FeatureList, feature_answer
+from eventlog.aegis.logs import OnLog
 from eventlog.errors import FeatureNotFoundError
 from eventlog.ledger.book import Book
 from eventlog.ledger.events import with_texts
@@ -47,12 +48,13 @@ class AllFeatures:
             self._seq = event.seq
 
 
-class FeatureMethods:
+class FeatureMethods(OnLog):
     """What a client says about features, and asks."""
 
     def __init__(self, log: Log) -> None:
         """Nothing is read or written before it is asked for."""
-        self._features_log, self._all = log, AllFeatures(log)
+        super().__init__(log)
+        self._all = AllFeatures(log)
         self._homes: dict[tuple[str, str], str] = {}
         """Feature and namespace → the run in which this client has it."""
         self._by_run: dict[str, Features] = {}
@@ -145,7 +147,7 @@ class FeatureMethods:
         self, *, namespace: str = DEFAULT_NAMESPACE, session_id: str | None = None, status: str | None = None
     ) -> FeatureList:
         """Return the features of a session (``None``: of all) and a status, in the order they were created."""
-        run = None if session_id is None else self._features_log.clean_name(session_id)
+        run = None if session_id is None else self.log.clean_name(session_id)
         wanted = COMPLETED if status == "complete" else status
         return FeatureList(
             feature_answer(info, _session_of(where))
@@ -166,18 +168,18 @@ class FeatureMethods:
 
     def _runs_with(self, feature_id: str, namespace: str) -> Iterator[str]:
         """Yield the runs that have a feature of that name, newest first."""
-        name = self._features_log.clean_name(feature_id)
+        name = self.log.clean_name(feature_id)
         return (run for run, info in reversed(self._all.found(namespace)) if info.name == name)
 
     def _run_of(self, session_id: str | None, namespace: str) -> str:
         """Return the run of a session, or that of what belongs to none."""
         if session_id:
-            return self._features_log.clean_name(session_id)
-        return RUN if namespace == DEFAULT_NAMESPACE else self._features_log.clean_name(f"{RUN}/{namespace}")
+            return self.log.clean_name(session_id)
+        return RUN if namespace == DEFAULT_NAMESPACE else self.log.clean_name(f"{RUN}/{namespace}")
 
     def _of(self, run: str) -> Features:
         """Return the features of a run."""
-        return self._by_run.setdefault(run, Features(Book(self._features_log, run)))
+        return self._by_run.setdefault(run, Features(Book(self.log, run)))
 
 
 def _verify(feature: Feature, passes: bool | Iterable[str], by: str | None, reason: str | None) -> None:

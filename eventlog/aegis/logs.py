@@ -17,6 +17,14 @@ _noted: list[str] = []
 """What was said already."""
 
 
+class OnLog:
+    """Base of what a client offers: each part has the log."""
+
+    def __init__(self, log: Log) -> None:
+        """Nothing is read or written before it is asked for."""
+        self.log = log
+
+
 def shared_log(db: str | os.PathLike[str] | None) -> Log:
     """Return the log at ``db`` (default: ``EVENTLOG_DB``, else ``./eventlog.db``), made if it is not there.
 

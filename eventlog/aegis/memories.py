@@ -7,6 +7,7 @@ from typing import Any
 
 from eventlog.aegis.answers import DEFAULT_NAMESPACE, Answer
 from eventlog.aegis.features import RUN
+from eventlog.aegis.logs import OnLog
 from eventlog.errors import MemoryNotFoundError
 from eventlog.ledger.memories import GLOBAL, SHARED, MemoryEntry, MemoryMatch
 from eventlog.ledger.memory import Memory
@@ -18,11 +19,12 @@ USER = "user_id"
 ALL = 2**31
 
 
-class MemoryMethods:
+class MemoryMethods(OnLog):
     """What a client remembers, and finds."""
 
     def __init__(self, log: Log) -> None:
         """Nothing is read or written before it is asked for."""
+        super().__init__(log)
         self._memory_of_all = Memory(log)
         self._memory = Memory(log, RUN)
 
@@ -48,16 +50,21 @@ class MemoryMethods:
         self, query: str, agent_id: str | None = None, *, user_id: str | None = None,
         namespace: str = DEFAULT_NAMESPACE, top_k: int = 10, min_score: float = 0.0,
     ) -> list[Answer]:  # fmt: skip
-        """Return what fits best of a namespace, the best first; with ``agent_id`` what that agent found only."""
+        """Return what fits best of a namespace, the best first; with ``agent_id`` what that agent found only.
+
+        Scores tell which of two fits better and nothing else: ``min_score`` is not used.
+        """
+        _ = min_score
         agents = None if agent_id is None else [agent_id]
-        return self._matches(query, agent_id, agents, user_id, namespace, min_score)[:top_k]
+        return self._matches(query, agent_id, agents, user_id, namespace)[:top_k]
 
     def query_cross_agent(
         self, query: str, requesting_agent_id: str, *, target_agent_ids: Sequence[str] | None = None,
         user_id: str | None = None, namespace: str = DEFAULT_NAMESPACE, top_k: int = 10, min_score: float = 0.0,
     ) -> list[Answer]:  # fmt: skip
         """Return what fits best of what an agent may see in a namespace, whoever found it (or one of the targets)."""
-        return self._matches(query, requesting_agent_id, target_agent_ids, user_id, namespace, min_score)[:top_k]
+        _ = min_score
+        return self._matches(query, requesting_agent_id, target_agent_ids, user_id, namespace)[:top_k]
 
     def get(self, memory_id: str, *, agent_id: str | None = None) -> Answer:
         """Return one memory; a private one is there for its agent only.
@@ -81,15 +88,17 @@ class MemoryMethods:
         return True
 
     def _matches(
-        self, query: str, asks: str | None, agents: Sequence[str] | None, user: str | None, namespace: str, least: float
+        self, query: str, asks: str | None, agents: Sequence[str] | None, user: str | None, namespace: str
     ) -> list[Answer]:
         """Return what fits, the best first. A namespace holds what was saved in it, and nothing global of others."""
-        memory = self._memory.in_namespace(namespace)
-        found = memory.search(query, limit=ALL, agent=asks, metadata=None if user is None else {USER: user})
+        here = self.log.clean_name(namespace)
+        found = self._memory.in_namespace(here).search(
+            query, limit=ALL, agent=asks, metadata=None if user is None else {USER: user}
+        )
         return [
             _answer(match)
             for match in found
-            if match.namespace == memory.namespace and (agents is None or match.agent in agents) and match.score >= least
+            if match.namespace == here and (agents is None or match.agent in agents)
         ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventlog.aegis.answers import Answer, blocked, session_answer
+from eventlog.aegis.logs import OnLog
 from eventlog.errors import EventLogError, SessionNotFoundError
 from eventlog.ledger.book import Book
 from eventlog.ledger.events import SessionOpened, SessionUpdated, StepCompleted, WorkEvent
@@ -17,12 +18,12 @@ _OPENED_ID = "aegis-session-opened"
 """Two processes that create a session at the same time append one event."""
 
 
-class SessionMethods:
+class SessionMethods(OnLog):
     """What a client says about sessions, and asks."""
 
     def __init__(self, log: Log) -> None:
         """Nothing is read or written before it is asked for."""
-        self.log = log
+        super().__init__(log)
         self._ledgers: dict[str, Ledger] = {}
         self._ledgers_lock = threading.RLock()
 

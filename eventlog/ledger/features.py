@@ -189,7 +189,7 @@ def _reopen(info: FeatureInfo) -> None:
 
 def _note(info: FeatureInfo, event: StoredEvent, what: str, **facts: str | None) -> None:
     """Keep what was said."""
-    info.history.append(Change(seq=event.seq, at_ns=event.at_ns, what=what, status=info.status, **facts))  # type: ignore[arg-type]
+    info.history.append(Change(seq=event.seq, at_ns=event.at_ns, what=what, status=info.status, **facts))
 
 
 _RULES: dict[type[ev.WorkEvent], Callable[[FeatureInfo, Any, StoredEvent], None]] = {

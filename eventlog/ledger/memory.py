@@ -74,7 +74,7 @@ class Memory:
     def in_namespace(self, name: str) -> Memory:
         """Return the memory of another namespace, as the same branch sees it."""
         other = Memory(self._source, self.run, self.branch, name)
-        other._embedder = self._embedder  # noqa: SLF001 - our own
+        other._embedder = self._embedder
         return other
 
     # -- writing ----------------------------------------------------------------------------------
@@ -142,9 +142,7 @@ class Memory:
             AppendError: it could not be stored.
         """
         found = self._existing(memory_id, by)
-        self._append(
-            ev.MemoryDeleted(memory=found.id, namespace=found.namespace, reason=reason, by=self._clean(by))
-        )
+        self._append(ev.MemoryDeleted(memory=found.id, namespace=found.namespace, reason=reason, by=self._clean(by)))
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -156,9 +154,7 @@ class Memory:
         """
         return self._existing(memory_id, agent, to)
 
-    def history(
-        self, memory_id: str, *, agent: str | None = None, to: str | int | None = None
-    ) -> list[MemoryChange]:
+    def history(self, memory_id: str, *, agent: str | None = None, to: str | int | None = None) -> list[MemoryChange]:
         """Return who said what of a memory and when, oldest first, also of a deleted one.
 
         Raises:
@@ -289,9 +285,7 @@ class Memory:
             raise errors.MemoryNotFoundError(memory_id)
         return found.entry
 
-    def _wish(
-        self, agent: str | None, scope: str | None = None, metadata: Mapping[str, Any] | None = None
-    ) -> Wish:
+    def _wish(self, agent: str | None, scope: str | None = None, metadata: Mapping[str, Any] | None = None) -> Wish:
         """Return who asks, and for what."""
         if scope is not None and scope not in SCOPES:
             raise errors.MemoryScopeError(f"there is no scope {scope!r}")
@@ -338,5 +332,3 @@ def _require_value(value: Any) -> None:
     is_blank = not value.strip() if isinstance(value, str) else value is None or value in ({}, [], ())
     if is_blank:
         raise errors.MemoryValueError("the value is empty")
-
-

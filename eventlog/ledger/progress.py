@@ -159,7 +159,9 @@ def _plan(state: Progress, names: list[str]) -> None:
 
 def _is_known(step: Step) -> bool:
     """Whether more is known of an item than that it was to be done."""
-    return step.stage != "pending" or step.started_at_ns is not None or step.claim is not None or step.blocked is not None
+    return (
+        step.stage != "pending" or step.started_at_ns is not None or step.claim is not None or step.blocked is not None
+    )
 
 
 def _reopen(step: Step) -> None:
@@ -316,8 +318,9 @@ def session_of(
         completed_items=having("completed"), in_progress_items=having("in_progress", "interrupted"),
         next_items=having("pending", "failed", "stale"), blocked_items=having("blocked"),
         failed_items=having("failed"), stale_items=having("stale"), summary=state.summary, notes=list(state.notes),
-        last_action=state.last_action, total_items=max(len(items), state.total_items or 0), run_count=state.run_count, agent=state.agent,
-        created_at_ns=state.created_at_ns, updated_at_ns=state.updated_at_ns,
+        last_action=state.last_action, total_items=max(len(items), state.total_items or 0),
+        run_count=state.run_count, agent=state.agent, created_at_ns=state.created_at_ns,
+        updated_at_ns=state.updated_at_ns,
     )  # fmt: skip
 
 
