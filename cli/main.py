@@ -36,6 +36,7 @@ COMMANDS = {
     "fork": "fork:fork",
     "compact": "compact:compact",
     "forget": "forget:forget",
+    "memory": "memory:memory",
     "stats": "stats:stats",
     "doctor": "doctor:doctor",
     "verify": "verify:verify",

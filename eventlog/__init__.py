@@ -80,7 +80,8 @@ _HOMES = {
         " EventFormatError"
         " EventLogError ExecutionNotFoundError ForgetError FormatTooNewError LeaseLostError LogClosedError"
         " LogDamagedError LogMovedError LogNotFoundError LogOpenError"
-        " LogUnwritableError MemoryNotFoundError MemoryScopeError MemoryValueError NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
+        " LogUnwritableError MemoryNotFoundError MemoryScopeError MemoryValueError"
+        " NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
         " SequenceConflictError"
     ),
     "forgetting.report": "ForgetReport",

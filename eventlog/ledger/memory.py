@@ -74,7 +74,7 @@ class Memory:
     def in_namespace(self, name: str) -> Memory:
         """Return the memory of another namespace, as the same branch sees it."""
         other = Memory(self._source, self.run, self.branch, name)
-        other._embedder = self._embedder  # noqa: SLF001 - our own
+        other._embedder = self._embedder
         return other
 
     # -- writing ----------------------------------------------------------------------------------
@@ -142,9 +142,7 @@ class Memory:
             AppendError: it could not be stored.
         """
         found = self._existing(memory_id, by)
-        self._append(
-            ev.MemoryDeleted(memory=found.id, namespace=found.namespace, reason=reason, by=self._clean(by))
-        )
+        self._append(ev.MemoryDeleted(memory=found.id, namespace=found.namespace, reason=reason, by=self._clean(by)))
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -156,9 +154,7 @@ class Memory:
         """
         return self._existing(memory_id, agent, to)
 
-    def history(
-        self, memory_id: str, *, agent: str | None = None, to: str | int | None = None
-    ) -> list[MemoryChange]:
+    def history(self, memory_id: str, *, agent: str | None = None, to: str | int | None = None) -> list[MemoryChange]:
         """Return who said what of a memory and when, oldest first, also of a deleted one.
 
         Raises:
@@ -220,14 +216,17 @@ class Memory:
 
         return fused([ranking(words), ranking(likeness)])
 
+    def clean(self, value: Any) -> Any:
+        """Return a value as it would be stored, readable and without secrets; nothing is stored."""
+        return plain(self._writer.encoder.inline(value))
+
     # -- meaning ----------------------------------------------------------------------------------
 
     def _embedded(self, value: Any) -> dict[str, str]:
         """Return the vector of a value, for its event; nothing without an embedder, or if it fails."""
         if self._embedder is None:
             return {}
-        clean = plain(self._writer.encoder.inline(value))  # a secret must not reach the service behind it
-        made = self._embedder.embed([text_of(clean)])
+        made = self._embedder.embed([text_of(self.clean(value))])  # a secret must not reach the service behind it
         return {} if made is None else {"vector": pack(made[0]), "embedder": self._embedder.name}
 
     def _likeness(self, query: str, found: Mapping[Key, Remembered]) -> dict[Key, float] | None:
@@ -289,9 +288,7 @@ class Memory:
             raise errors.MemoryNotFoundError(memory_id)
         return found.entry
 
-    def _wish(
-        self, agent: str | None, scope: str | None = None, metadata: Mapping[str, Any] | None = None
-    ) -> Wish:
+    def _wish(self, agent: str | None, scope: str | None = None, metadata: Mapping[str, Any] | None = None) -> Wish:
         """Return who asks, and for what."""
         if scope is not None and scope not in SCOPES:
             raise errors.MemoryScopeError(f"there is no scope {scope!r}")
@@ -304,10 +301,9 @@ class Memory:
             raise errors.MemoryScopeError(f"there is no scope {scope!r}")
         if scope == PRIVATE and not agent:
             raise errors.MemoryScopeError(f"{PRIVATE} without an agent: nobody could ever see it")
-        namespace = self._clean(self.namespace)
-        if namespace is None:
+        if self.namespace is None:
             raise errors.MemoryScopeError("there is no namespace to save in")
-        return namespace
+        return str(self._clean(self.namespace))
 
     def _clean(self, name: Any) -> Any:
         """Return a name as it is stored, without secrets; ``None`` for none."""
@@ -338,5 +334,3 @@ def _require_value(value: Any) -> None:
     is_blank = not value.strip() if isinstance(value, str) else value is None or value in ({}, [], ())
     if is_blank:
         raise errors.MemoryValueError("the value is empty")
-
-

@@ -123,7 +123,9 @@ class Shelf:
             scores = view.scores(query) if query else None
             state = view.memories
             by_id = {name: keys.copy() for name, keys in state.by_id.items()}
-            return Look(Memories(known=state.known.copy(), by_id=by_id, ignored=state.ignored), scores or {}, scores is not None)
+            return Look(
+                Memories(known=state.known.copy(), by_id=by_id, ignored=state.ignored), scores or {}, scores is not None
+            )
 
     def _view(self, reader: Reader, run: str, branch: str) -> View:
         """Return the fold of a lineage that is kept; all of ``main`` is one."""

@@ -36,7 +36,9 @@ class Embedder:
     def embed(self, texts: Sequence[str]) -> list[Any] | None:
         """Return a vector for each text; ``None`` when it raised, or gave something else. Raises no ``Exception``."""
         try:
-            return [row for at in range(0, len(texts), BATCH_MAX) for row in self._rows(list(texts[at : at + BATCH_MAX]))]
+            return [
+                row for at in range(0, len(texts), BATCH_MAX) for row in self._rows(list(texts[at : at + BATCH_MAX]))
+            ]
         except Exception as error:
             log.warning("memory_not_embedded", embedder=self.name, texts=len(texts), error=repr(error))
             return None
