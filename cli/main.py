@@ -37,6 +37,7 @@ COMMANDS = {
     "session": "session:session",
     "compact": "compact:compact",
     "forget": "forget:forget",
+    "memory": "memory:memory",
     "stats": "stats:stats",
     "doctor": "doctor:doctor",
     "verify": "verify:verify",

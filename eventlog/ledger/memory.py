@@ -216,14 +216,17 @@ class Memory:
 
         return fused([ranking(words), ranking(likeness)])
 
+    def clean(self, value: Any) -> Any:
+        """Return a value as it would be stored, readable and without secrets; nothing is stored."""
+        return plain(self._writer.encoder.inline(value))
+
     # -- meaning ----------------------------------------------------------------------------------
 
     def _embedded(self, value: Any) -> dict[str, str]:
         """Return the vector of a value, for its event; nothing without an embedder, or if it fails."""
         if self._embedder is None:
             return {}
-        clean = plain(self._writer.encoder.inline(value))  # a secret must not reach the service behind it
-        made = self._embedder.embed([text_of(clean)])
+        made = self._embedder.embed([text_of(self.clean(value))])  # a secret must not reach the service behind it
         return {} if made is None else {"vector": pack(made[0]), "embedder": self._embedder.name}
 
     def _likeness(self, query: str, found: Mapping[Key, Remembered]) -> dict[Key, float] | None:
@@ -298,10 +301,9 @@ class Memory:
             raise errors.MemoryScopeError(f"there is no scope {scope!r}")
         if scope == PRIVATE and not agent:
             raise errors.MemoryScopeError(f"{PRIVATE} without an agent: nobody could ever see it")
-        namespace = self._clean(self.namespace)
-        if namespace is None:
+        if self.namespace is None:
             raise errors.MemoryScopeError("there is no namespace to save in")
-        return namespace
+        return str(self._clean(self.namespace))
 
     def _clean(self, name: Any) -> Any:
         """Return a name as it is stored, without secrets; ``None`` for none."""
