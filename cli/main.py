@@ -35,6 +35,7 @@ COMMANDS = {
     "branches": "branches:branches",
     "fork": "fork:fork",
     "session": "session:session",
+    "feature": "feature:feature",
     "compact": "compact:compact",
     "forget": "forget:forget",
     "memory": "memory:memory",
