@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
 
 from eventlog.errors import EventLogError, StepError
+from eventlog.references import kind_of
 
 OnStale = Literal["rerun", "keep", "fail"]
 ON_STALE = ("rerun", "keep", "fail")
@@ -81,10 +83,17 @@ class Call(msgspec.Struct, frozen=True):
 
 
 def arguments_of(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments by name, defaults included, so that it does not matter how they were given."""
+    """Return what a function works on: its arguments by name, defaults included, however they were given.
+
+    What ``functools.partial`` holds counts, and the crew, flow, agent or task whose method it is.
+    """
+    while isinstance(function, partial):
+        args, kwargs, function = (*function.args, *args), {**function.keywords, **kwargs}, function.func
+    owner = getattr(function, "__self__", None)
+    whose = {} if kind_of(owner) is None else {"self": owner}
     try:
         bound = inspect.signature(function).bind(*args, **kwargs)
     except (TypeError, ValueError):  # it has none, or the call will fail: let it
-        return {"args": args, "kwargs": dict(kwargs)}
+        return {**whose, "args": args, "kwargs": dict(kwargs)}
     bound.apply_defaults()
-    return dict(bound.arguments)
+    return {**whose, **bound.arguments}

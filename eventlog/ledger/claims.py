@@ -81,11 +81,12 @@ class Claims:
 
     def give_back(self, item: str, claim: str) -> None:
         """Let others have an item. Raises nothing: a claim that cannot be given back dies with this process."""
-        self.drop(claim)
         try:
             self._book.append(StepReleased(item=item, claim=claim))
         except EventLogError as error:
             log.warning("step_not_released", item=item, error=str(error))
+        finally:
+            self.drop(claim)
 
     def _renew(self) -> bool:
         """Say that the work goes on; false when it has to be said again soon."""

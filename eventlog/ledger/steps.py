@@ -352,13 +352,13 @@ class Attempt:
 
     def _fail(self, error: Exception) -> bool:
         """Record an error; true when another attempt follows."""
-        self.steps.claims.drop(self._claim)
         director = self.director
         anew = director is not None and director.has_finished and not director.died_in_kickoff
         try:
             self.steps.book.append(StepFailed(item=self.item, claim=self._claim, error=error, anew=anew))
         except EventLogError as problem:
             log.warning("step_error_not_recorded", item=self.item, error=str(problem))
+        self.steps.claims.drop(self._claim)
         return self._turns.failed()
 
     # -- where its kickoffs are recorded (``StepPlace``) ----------------------------------------------
