@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         EventFormatError,
         EventLogError,
         ExecutionNotFoundError,
+        FeatureIncompleteError,
+        FeatureNotFoundError,
         ForgetError,
         FormatTooNewError,
         LeaseLostError,
@@ -38,23 +40,31 @@ if TYPE_CHECKING:
         LogNotFoundError,
         LogOpenError,
         LogUnwritableError,
+        MemoryNotFoundError,
+        MemoryScopeError,
+        MemoryValueError,
         NotAnEventLogError,
         NotEncryptedError,
         NotFoundError,
         RunBusyError,
         RunNotFoundError,
         SequenceConflictError,
+        SessionNotFoundError,
         StaleStepError,
         StepBlockedError,
         StepBusyError,
         StepError,
         StepLostError,
         StepOrderError,
+        TestStepError,
     )
     from eventlog.forgetting.report import ForgetReport
     from eventlog.ledger.calls import StepOptions
     from eventlog.ledger.ledger import Ledger
+    from eventlog.ledger.memories import MemoryChange, MemoryEntry, MemoryMatch
+    from eventlog.ledger.memory import Memory
     from eventlog.ledger.session import Item, Note, Session
+    from eventlog.ledger.tools import MemorySaveTool, MemorySearchTool
     from eventlog.listener import EventLogListener
     from eventlog.log import Log, Snapshot
     from eventlog.log import open_log as open  # noqa: A004 - the name users expect: eventlog.open(path)
@@ -83,12 +93,17 @@ _HOMES = {
         " EventFormatError"
         " EventLogError ExecutionNotFoundError ForgetError FormatTooNewError LeaseLostError LogClosedError"
         " LogDamagedError LogMovedError LogNotFoundError LogOpenError"
-        " LogUnwritableError NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
+        " LogUnwritableError MemoryNotFoundError MemoryScopeError MemoryValueError"
+        " NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
         " SequenceConflictError StaleStepError StepBlockedError StepBusyError StepError StepLostError StepOrderError"
+        " FeatureIncompleteError FeatureNotFoundError SessionNotFoundError TestStepError"
     ),
     "forgetting.report": "ForgetReport",
     "ledger.calls": "StepOptions",
     "ledger.ledger": "Ledger",
+    "ledger.memories": "MemoryChange MemoryEntry MemoryMatch",
+    "ledger.memory": "Memory",
+    "ledger.tools": "MemorySaveTool MemorySearchTool",
     "ledger.session": "Item Note Session",
     "listener": "EventLogListener",
     "log": "Log Snapshot open",
@@ -133,6 +148,8 @@ __all__ = [  # sorted by name; tested against what can be imported
     "EventLogProvider",
     "ExecutionInfo",
     "ExecutionNotFoundError",
+    "FeatureIncompleteError",
+    "FeatureNotFoundError",
     "ForgetError",
     "ForgetReport",
     "FormatTooNewError",
@@ -146,6 +163,15 @@ __all__ = [  # sorted by name; tested against what can be imported
     "LogNotFoundError",
     "LogOpenError",
     "LogUnwritableError",
+    "Memory",
+    "MemoryChange",
+    "MemoryEntry",
+    "MemoryMatch",
+    "MemoryNotFoundError",
+    "MemorySaveTool",
+    "MemoryScopeError",
+    "MemorySearchTool",
+    "MemoryValueError",
     "NotAnEventLogError",
     "NotEncryptedError",
     "NotFoundError",
@@ -164,6 +190,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "RunTakenOverError",
     "SequenceConflictError",
     "Session",
+    "SessionNotFoundError",
     "Snapshot",
     "StaleStepError",
     "Status",
@@ -174,6 +201,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "StepOptions",
     "StepOrderError",
     "StoredEvent",
+    "TestStepError",
     "ToolInFlightError",
     "VerifyReport",
     "idempotency_key",

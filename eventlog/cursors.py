@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import datetime, timezone
 
 import msgspec
 
-from eventlog.errors import AmbiguousCursorError, CompactedError, CursorNotFoundError
+from eventlog.errors import AmbiguousCursorError, CompactedError, CursorNotFoundError, NotFoundError
 from eventlog.lineage import SEQ_MAX
 from eventlog.read import Reader
+from eventlog.record import MAIN_BRANCH
 
 PREFIX_CHARS_MIN = 6
 CHECKPOINT_ID = re.compile(r"\d{8}T\d{6}_([0-9a-f]{8,})(?:-[0-9a-f]+)?")
@@ -77,6 +79,32 @@ def find_event(reader: Reader, text: str) -> Cursor:
         owner = next(b for s, b in found if s == seq)
     run, branch = reader.branch_name(owner)
     return Cursor(run, branch, seq)
+
+
+def find_moment(reader: Reader, text: str | int | None, run: str = "", branch: str = MAIN_BRANCH) -> int:
+    """Return the seq up to which the *whole* log counts at a cursor; without one, or ``latest``: all of it.
+
+    A number is that seq, on whatever branch, also below a base; a time means all that was emitted by then. An event
+    id means an event of the branch, or else of the log.
+
+    Raises:
+        CursorNotFoundError, AmbiguousCursorError: the text means nothing, or too much.
+        CompactedError: the event was compacted.
+    """
+    if text is None or text == "latest":
+        return SEQ_MAX
+    if isinstance(text, int) or _is_seq(text):
+        seq = text if isinstance(text, int) else _number(text)
+        if 0 <= seq <= reader.last_seq():
+            return seq
+        raise CursorNotFoundError(str(text))
+    moment = _parse_time(text)
+    if moment is not None:
+        return reader.last_seq(until_ns=moment)
+    if run and CHECKPOINT_ID.fullmatch(text) is None:
+        with suppress(NotFoundError):
+            return find_cursor(reader, text, run, branch).seq
+    return find_event(reader, text).seq
 
 
 def _refuse_compacted(reader: Reader, seq: int) -> None:

@@ -26,13 +26,20 @@
     ├── BranchExistsError       the run has a branch of that name already
     ├── BranchNameError         a branch cannot be called that
     ├── EditError               what a fork was to change is not there
+    ├── FeatureIncompleteError  a feature cannot be completed: a test step has not passed
+    ├── TestStepError           a feature has no such test step
     ├── AppendError             the event could not be stored
     │   └── SequenceConflictError   the branch moved on since the caller looked
     ├── NotFoundError           no such run, branch, event or cursor
     │   ├── RunNotFoundError
     │   ├── BranchNotFoundError
     │   ├── CursorNotFoundError
-    │   └── ExecutionNotFoundError
+    │   ├── ExecutionNotFoundError
+    │   ├── FeatureNotFoundError
+    │   ├── MemoryNotFoundError
+    │   └── SessionNotFoundError
+    ├── MemoryScopeError        nobody could tell who may see the memory
+    ├── MemoryValueError        there is nothing to remember
     ├── CompactedError          what was asked for lies before the base of its branch
     ├── CompactionError         a branch could not be compacted; it is as it was
     ├── ForgetError             something cannot be taken out of the log; it is as it was
@@ -43,6 +50,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -261,6 +269,39 @@ class EditError(EventLogError):
     hint = "name a task by its name, key, number (#2), agent or path, as eventlog replay shows it at that event"
 
 
+class FeatureIncompleteError(EventLogError):
+    """A feature cannot be completed: a test step has not passed."""
+
+    hint = "let each of them pass, or say why that does not matter: complete(force=REASON)"
+
+    def __init__(self, feature: str, missing: Sequence[str]) -> None:
+        """Keep the facts a handler needs; ``args`` holds them so pickling works."""
+        super().__init__(feature, missing)
+        self.feature, self.missing = feature, missing
+
+    def __str__(self) -> str:
+        """Say which feature, then which test steps."""
+        steps = ", ".join(map(repr, self.missing))
+        return f"feature {self.feature!r} is not complete, these test steps have not passed: {steps}"
+
+
+class TestStepError(EventLogError):
+    """A feature has no such test step."""
+
+    __test__ = False  # its name is no test's, whatever pytest thinks
+    hint = "name a test step as it was defined; list them: eventlog feature show RUN FEATURE"
+
+    def __init__(self, feature: str, step: str, steps: Sequence[str]) -> None:
+        """Keep the facts a handler needs; ``args`` holds them so pickling works."""
+        super().__init__(feature, step, steps)
+        self.feature, self.step, self.steps = feature, step, steps
+
+    def __str__(self) -> str:
+        """Say what was named, then what there is."""
+        steps = ", ".join(map(repr, self.steps)) or "none"
+        return f"feature {self.feature!r} has no test step {self.step!r}; it has: {steps}"
+
+
 class AppendError(EventLogError):
     """The event could not be stored; nothing of it is in the log."""
 
@@ -333,6 +374,39 @@ class ExecutionNotFoundError(NotFoundError):
     def __str__(self) -> str:
         """Say what was looked for, and where."""
         return f"no execution {self.name!r} with these inputs in run {self.run!r}"
+
+
+class FeatureNotFoundError(NotFoundError):
+    """Nobody defined a feature of that name."""
+
+    what = "feature"
+    hint = "define it with a description or test steps; list what there is: eventlog feature list"
+
+
+class SessionNotFoundError(NotFoundError):
+    """The log holds no session of that name."""
+
+    what = "session"
+    hint = "begin it with create_session, or list the runs: eventlog runs"
+
+
+class MemoryNotFoundError(NotFoundError):
+    """There is no such memory, or whoever asks may not see it; it may have been deleted."""
+
+    what = "memory"
+    hint = "list them: eventlog memory list (private ones only with --agent)"
+
+
+class MemoryScopeError(EventLogError):
+    """It is not clear who may see the memory; nothing was saved."""
+
+    hint = "scope is agent-private (with an agent), agent-shared or global; outside of a run, name the namespace"
+
+
+class MemoryValueError(EventLogError):
+    """There is nothing to remember; nothing was saved."""
+
+    hint = "give a text, or another JSON value that is not empty"
 
 
 class CompactedError(EventLogError):

@@ -95,6 +95,11 @@ class Reader(Lineages):
             self._texts.forget()
             self.soundness.forget()
 
+    def rewritten(self) -> int:
+        """Return how often rows were collected or rewritten: what was read before another number may be gone."""
+        rows = self.query("SELECT value FROM meta WHERE key = 'collections'")
+        return int(rows[0][0]) if rows else 0
+
     # -- kickoffs -----------------------------------------------------------------------------------
 
     def executions(self, branch: int, to: int = SEQ_MAX) -> list[ExecutionInfo]:
@@ -409,6 +414,11 @@ class Reader(Lineages):
         if base and not self.query("SELECT 1 FROM events WHERE seq = ? AND at_ns <= ?", (base, at_ns)):
             raise self.compacted(branch, base)
         return base
+
+    def last_seq(self, until_ns: int | None = None) -> int:
+        """Return the greatest seq of the whole log, or of what was emitted no later than ``until_ns``; 0: none."""
+        where, args = ("", ()) if until_ns is None else (" WHERE at_ns <= ?", (until_ns,))
+        return int(self.query(f"SELECT coalesce(max(seq), 0) FROM events{where}", args)[0][0])
 
     def where_is(self, seq: int) -> int | None:
         """Return the branch of an event."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from eventlog.cursors import find_cursor
-from eventlog.errors import BranchNotFoundError, RunNotFoundError
-from eventlog.ledger.events import WorkEvent, fields_of
+from eventlog.errors import BranchNotFoundError, LogUnwritableError, RunNotFoundError
+from eventlog.ledger.events import WorkEvent, fields_of, with_texts
 from eventlog.lineage import SEQ_MAX, steadily
 from eventlog.read import Reader
 from eventlog.record import MAIN_BRANCH, StoredEvent
@@ -61,6 +61,23 @@ class Book:
         made = compose_event(to, event.event_type, fields_of(event), self.run, self.branch, event_id)
         return submit_events(to, [made])[0]
 
+    def append_all(self, events: Sequence[WorkEvent]) -> None:
+        """Append events of the ledger in one transaction: all of them are committed when this returns.
+
+        Raises:
+            AppendError: they could not be stored; nothing of them is in the log.
+            BranchNotFoundError: the run has no such branch.
+        """
+        to = self.writer
+        submit_events(to, [compose_event(to, e.event_type, fields_of(e), self.run, self.branch) for e in events])
+
+    def clean(self, text: str) -> str:
+        """Return a name as it is stored, without secrets; of a log that is only read, the name itself."""
+        try:
+            return self.writer.encoder.text(text)
+        except LogUnwritableError:
+            return text
+
     def row(self) -> int | None:
         """Return the row of the branch; ``None`` as long as nothing was recorded of the run.
 
@@ -88,10 +105,14 @@ class Book:
         return SEQ_MAX if to is None else find_cursor(self.reader, to, self.run, self.branch).seq
 
     def stored(self, types: Sequence[str], after: int = 0, to: int = SEQ_MAX) -> Iterator[StoredEvent]:
-        """Yield events of the lineage in order, also those below a base: compaction keeps the ledger's."""
-        row = self.row()
+        """Yield events of the lineage in order, also those below a base: compaction keeps the ledger's.
+
+        Long texts are in place; results and values are as they are stored: see ``resolved``.
+        """
+        row, reader = self.row(), self.reader
         if row is not None:
-            yield from self.reader.stored(row, after=after, to=to, types=types, kept=True)
+            for event in reader.stored(row, after=after, to=to, types=types, kept=True):
+                yield with_texts(event, reader.content)
 
     def resolved(self, tree: Any) -> Any:
         """Return a stored value with every large part in its place."""

@@ -5,11 +5,14 @@ A field that is ``None`` is not stored. Names of items, features and agents are 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
 from eventlog.nesting import nests_too_deep
+from eventlog.record import StoredEvent
+from eventlog.values import plain, resolve
 
 
 class WorkEvent(msgspec.Struct, kw_only=True, frozen=True):
@@ -42,6 +45,7 @@ class SessionUpdated(WorkEvent, frozen=True):
     next_items: list[str] | None = None
     blocked_items: dict[str, str] | None = None
     """Item → reason."""
+    total_items: int | None = None
 
 
 class SessionNoted(WorkEvent, frozen=True):
@@ -169,6 +173,7 @@ class FeatureDefined(WorkEvent, frozen=True):
     description: str = ""
     category: str | None = None
     test_steps: list[str] = []
+    namespace: str | None = None
 
 
 class FeatureUpdated(WorkEvent, frozen=True):
@@ -228,6 +233,8 @@ class MemoryCorrected(WorkEvent, frozen=True):
 
     event_type: ClassVar[str] = "eventlog.memory_corrected"
     memory: str
+    namespace: str | None = None
+    """Where the memory is: an id names one of a namespace."""
     value: Any = None
     metadata: dict[str, Any] | None = None
     by: str | None = None
@@ -240,6 +247,7 @@ class MemoryDeleted(WorkEvent, frozen=True):
 
     event_type: ClassVar[str] = "eventlog.memory_deleted"
     memory: str
+    namespace: str | None = None
     reason: str | None = None
     by: str | None = None
 
@@ -262,6 +270,22 @@ def read_event(payload: bytes, kind: type[W]) -> W | None:
         return None
 
 
+def with_texts(event: StoredEvent, lookup: Callable[[str], Any]) -> StoredEvent:
+    """Return a stored event with its long texts in place; a result or a value stays as it is stored.
+
+    ``lookup`` returns what a content holds, as for ``eventlog.values.resolve``.
+    """
+    texts = _TEXTS.get(event.type)
+    if texts is None or b'{"$' not in event.payload or nests_too_deep(event.payload):
+        return event
+    try:
+        told = msgspec.json.decode(event.payload, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return event
+    whole = {name: plain(resolve(told[name], lookup)) for name in texts & told.keys()}
+    return msgspec.structs.replace(event, payload=msgspec.json.encode({**told, **whole}))
+
+
 def types_of(*kinds: type[WorkEvent]) -> tuple[str, ...]:
     """Return the names of event types."""
     return tuple(kind.event_type for kind in kinds)
@@ -273,3 +297,8 @@ SESSION_EVENTS = (
 )  # fmt: skip
 FEATURE_EVENTS = (FeatureDefined, FeatureUpdated, FeatureVerified, FeatureCompleted)
 MEMORY_EVENTS = (MemorySaved, MemoryCorrected, MemoryDeleted)
+_TEXTS = {
+    kind.event_type: frozenset(field.name for field in msgspec.structs.fields(kind) if field.type is not Any)
+    for kind in (*SESSION_EVENTS, *FEATURE_EVENTS, *MEMORY_EVENTS)
+}
+"""Event type → fields that hold texts, names or numbers: a long text of theirs is stored as a content."""

@@ -65,6 +65,7 @@ class Progress(msgspec.Struct, kw_only=True):
     status: str | None = None
     """What was said, until a step goes on."""
     last_action: str | None = None
+    total_items: int | None = None
     notes: list[Note] = []
     run_count: int = 0
     agent: str | None = None
@@ -111,14 +112,15 @@ def _updated(state: Progress, told: ev.SessionUpdated, event: StoredEvent) -> No
     if told.completed_items is not None:
         _complete_exactly(state, told.completed_items, event.at_ns)
     if told.in_progress_item is not None:
-        _begin_only(state, told.in_progress_item)
-    for name in told.next_items or ():
-        _reopen(state.step(name))
+        _begin_only(state, told.in_progress_item, event.at_ns)
+    if told.next_items is not None:
+        _plan(state, told.next_items)
     if told.blocked_items is not None:
         for step in state.steps.values():
             step.blocked = None
         for name, reason in told.blocked_items.items():
             state.step(name).blocked = reason
+    state.total_items = told.total_items if told.total_items is not None else state.total_items
     state.status = told.status if told.status is not None else state.status
 
 
@@ -134,14 +136,30 @@ def _complete_exactly(state: Progress, names: list[str], at_ns: int) -> None:
             step.begin_round()
 
 
-def _begin_only(state: Progress, name: str) -> None:
+def _begin_only(state: Progress, name: str, at_ns: int) -> None:
     """Take an item for the only one in progress, of those that no worker has claimed."""
     for step in state.steps.values():
-        _reopen(step)
+        if step.name != name:
+            _reopen(step)
     step = state.step(name)
-    if step.stage in ("pending", "failed"):
-        step.stage = "begun"
-        step.claim = step.claim or Claim("", "", None)
+    if step.stage != "completed" and step.claim is None:
+        step.stage, step.started_at_ns, step.claim = "begun", at_ns, Claim("", "", None)
+
+
+def _plan(state: Progress, names: list[str]) -> None:
+    """Take these items for what comes next, in that order; others are dropped, if nobody ever began them."""
+    for name in names:
+        _reopen(state.step(name))
+    state.steps = {name: step for name, step in state.steps.items() if name in names or _is_known(step)}
+    others = [name for name in (*state.order, *state.steps) if name in state.steps and name not in names]
+    state.order = list(dict.fromkeys((*others, *names)))
+
+
+def _is_known(step: Step) -> bool:
+    """Whether more is known of an item than that it was to be done."""
+    return (
+        step.stage != "pending" or step.started_at_ns is not None or step.claim is not None or step.blocked is not None
+    )
 
 
 def _reopen(step: Step) -> None:
@@ -297,8 +315,9 @@ def session_of(
         completed_items=having("completed"), in_progress_items=having("in_progress", "interrupted"),
         next_items=having("pending", "failed", "stale"), blocked_items=having("blocked"),
         failed_items=having("failed"), stale_items=having("stale"), summary=state.summary, notes=list(state.notes),
-        last_action=state.last_action, run_count=state.run_count, agent=state.agent,
-        created_at_ns=state.created_at_ns, updated_at_ns=state.updated_at_ns,
+        last_action=state.last_action, total_items=max(len(items), state.total_items or 0),
+        run_count=state.run_count, agent=state.agent, created_at_ns=state.created_at_ns,
+        updated_at_ns=state.updated_at_ns,
     )  # fmt: skip
 
 
@@ -346,7 +365,7 @@ def _status(state: Progress, items: list[Item]) -> str:
     if not found:
         return "in_progress" if state.cursor else "new"
     if found == {"completed"}:
-        return "completed"
+        return "completed" if len(items) >= (state.total_items or 0) else "in_progress"
     for status in ("in_progress", "interrupted", "failed"):
         if status in found:
             return status

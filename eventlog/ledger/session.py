@@ -69,6 +69,8 @@ class Session(msgspec.Struct, kw_only=True):
     summary: str | None = None
     notes: list[Note] = []
     last_action: str | None = None
+    total_items: int = 0
+    """How many there are; more than ``items`` when somebody said so."""
     run_count: int = 0
     """How often somebody began or went on with it."""
     agent: str | None = None

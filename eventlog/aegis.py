@@ -1,1 +1,0 @@
-"""The methods that people know from another memory server, on a local log (work in progress)."""
