@@ -94,7 +94,7 @@ def commands_of(group: click.Group) -> Iterator[click.Command]:
             yield command
 
 
-@pytest.mark.parametrize("command", commands_of(main.group), ids=lambda command: command.name)
+@pytest.mark.parametrize("command", list(commands_of(main.group)), ids=lambda command: command.name)
 def test_every_command_has_the_shared_options(command: click.Command) -> None:
     """``--db`` (also from ``EVENTLOG_DB``), ``--json`` and ``-v``."""
     assert {"--db", "--json", "-v"} <= {option for param in command.params for option in param.opts}
