@@ -12,6 +12,7 @@ from eventlog.cli.opening import reading
 from eventlog.cli.options import Settings, examples, shared_options
 from eventlog.cli.output import Table, flush, is_terminal, note, show_json, show_page, write_line
 from eventlog.cli.session_page import list_row, session_page
+from eventlog.cli.text import harmless
 from eventlog.errors import LogNotFoundError, NotFoundError
 from eventlog.ledger.features import FeatureInfo
 from eventlog.ledger.session import Session
@@ -170,7 +171,7 @@ def _say(settings: Settings, run: str, branch: str, item: str, what: str, *args:
     if settings.as_json:
         show_json(_as_json(found))
     else:
-        note(f"{item} is {found.item(item).status}")
+        write_line(harmless(f"{item} is {found.item(item).status}"))
 
 
 def _as_json(found: Session) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -12,6 +13,7 @@ import pytest
 
 import eventlog
 from tests.cli_world import ROOT, environment
+from tests.killing import killed_after
 
 EXAMPLE = ROOT / "examples" / "claims_triage.py"
 RUN = "triage"
@@ -34,8 +36,8 @@ class World:
             [sys.executable, str(EXAMPLE), str(self.folder / "notes.txt")], env=environment(EVENTLOG_DB=str(self.db)),
             check=True, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
-        lines = child.stdout.splitlines()
-        return [next(line for line in lines if line.startswith("Loaded")), lines[-1]]
+        own = [line for line in child.stdout.splitlines() if line.strip() and line[0] not in "╭│╰"]
+        return [own[0], own[-1]]
 
     def calls(self) -> Counter[str]:
         """Return how often the model was asked in each step, over all starts."""
@@ -74,33 +76,15 @@ def test_the_example_goes_on_after_a_kill(tmp_path: Path, after: str) -> None:
     """Killed in the middle of either task, or between them: the next start prints what one that was not killed does."""
     world = World(tmp_path)
     expected = world.start()
-    killer = f"""
-import os, runpy, sys
-from eventlog.pipeline import Pipeline
-submit, offer, left = Pipeline.submit, Pipeline.offer, [int(sys.argv.pop(1))]
-def dies(do):
-    def then(self, events, *args):
-        result = do(self, events, *args)
-        left[0] -= sum(event.type == {after!r} for event in events)
-        if left[0] <= 0:
-            os.kill(os.getpid(), 9)
-        return result
-    return then
-Pipeline.submit, Pipeline.offer = dies(submit), dies(offer)
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
     for number in (1, 2):
         folder = tmp_path / str(number)
         folder.mkdir()
         killed = World(folder)
-        child = subprocess.run(
-            [sys.executable, "-c", killer, str(number), str(EXAMPLE), str(folder / "notes.txt")],
-            env=environment(EVENTLOG_DB=str(killed.db)), check=False, capture_output=True, timeout=60,
-        )  # fmt: skip
+        words = [str(EXAMPLE), str(folder / "notes.txt")]
+        code = killed_after(after, number, words, folder, EVENTLOG_DB=str(killed.db))
         again = killed.start()
 
-        assert child.returncode == -9, child.stderr
+        assert code == -signal.SIGKILL
         assert again[1] == expected[1]
         assert killed.calls() == {"analyze_task": 1, "draft_task": 1}
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +14,14 @@ from pathlib import Path
 import pytest
 
 from eventlog.cli.main import COMMANDS as COMMAND_NAMES
+from tests.killing import killed_after
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
 PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+PIPELINE = next(program for program in PROGRAMS if "run.step(" in program)
+ITEMS = ["price-oolong", "price-sencha", "price-assam", "report"]
 
 
 def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -32,6 +38,7 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the README's ``tea.py``, recorded."""
     folder = tmp_path_factory.mktemp("tour")
     (folder / "tea.py").write_text(PROGRAMS[0])
+    (folder / "pipeline.py").write_text(PIPELINE)
     done = shell(next(c for c in COMMANDS if c.startswith("eventlog record")), folder)
 
     assert done.returncode == 0, done.stderr
@@ -60,6 +67,27 @@ def test_every_program_of_the_readme_runs(tour: Path) -> None:
         )
 
         assert done.returncode == 0, f"{program}\n{done.stderr}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_pipeline_of_the_readme_survives_a_kill_after_every_step(tmp_path: Path) -> None:
+    """What the section on long pipelines promises: killed, started again, it does what is left and says the same."""
+    (tmp_path / "tea.py").write_text(PROGRAMS[0])
+    (tmp_path / "pipeline.py").write_text(PIPELINE)
+    for number in range(1, len(ITEMS) + 1):
+        code = killed_after("eventlog.step_completed", 1, ["pipeline.py"], tmp_path)
+        page = shell("eventlog session show market --json", tmp_path)
+
+        assert code == -signal.SIGKILL
+        assert json.loads(page.stdout)["completed_items"] == ITEMS[:number]
+    done = shell("python pipeline.py", tmp_path)
+    found = json.loads(shell("eventlog session show market --json", tmp_path).stdout)
+
+    assert done.stdout.splitlines()[-1] == "Buy oolong."
+    assert [item["attempts"] for item in found["items"]] == [1, 1, 1, 1]
+    assert [feature["status"] for feature in found["features"]] == ["completed"]
+    assert len(json.loads(shell("eventlog memory list --json", tmp_path).stdout)) == 3
 
 
 def test_every_command_there_is_stands_in_the_readme() -> None:
