@@ -96,9 +96,7 @@ class MemoryMethods(OnLog):
             query, limit=ALL, agent=asks, metadata=None if user is None else {USER: user}
         )
         return [
-            _answer(match)
-            for match in found
-            if match.namespace == here and (agents is None or match.agent in agents)
+            _answer(match) for match in found if match.namespace == here and (agents is None or match.agent in agents)
         ]
 
 
