@@ -13,6 +13,7 @@ from eventlog.cli.options import Settings, examples, shared_options
 from eventlog.cli.output import Table, flush, is_terminal, note, show_json, show_page, write_line
 from eventlog.cli.session_page import list_row, session_page
 from eventlog.errors import LogNotFoundError, NotFoundError
+from eventlog.ledger.features import FeatureInfo
 from eventlog.ledger.session import Session
 from eventlog.log import Log, open_log
 from eventlog.record import MAIN_BRANCH
@@ -72,31 +73,33 @@ def show(settings: Settings, run: str, branch: str, to: str | None, full: bool, 
         if watch:
             _watch(settings, log, run, branch, full=full)
         else:
-            _show(settings, log.ledger(run, branch=branch).session(to), full=full)
+            ledger = log.ledger(run, branch=branch)
+            _show(settings, ledger.session(to), ledger.features(to=to), full=full)
 
 
-def _show(settings: Settings, found: Session, *, full: bool) -> None:
-    """Write one session."""
+def _show(settings: Settings, found: Session, features: list[FeatureInfo], *, full: bool) -> None:
+    """Write one session with its features."""
     if settings.as_json:
-        show_json(_as_json(found))
+        show_json({**_as_json(found), "features": features})
     else:
-        show_page(session_page(found, full=full))
+        show_page(session_page(found, features, full=full))
 
 
 def _watch(settings: Settings, log: Log, run: str, branch: str, *, full: bool) -> None:
     """Write a session whenever it changed, until it is completed."""
-    ledger, shown = log.ledger(run, branch=branch), None
+    ledger = log.ledger(run, branch=branch)
+    shown: tuple[Session, list[FeatureInfo]] | None = None
     while True:
-        found = ledger.session()
+        found = ledger.session(), ledger.features()
         if found != shown:
             if is_terminal() and not settings.as_json:
                 click.clear()
             elif shown is not None:
                 write_line("")
-            _show(settings, found, full=full)
+            _show(settings, *found, full=full)
             flush()
             shown = found
-        if found.status == "completed":
+        if found[0].status == "completed":
             return
         time.sleep(POLL_S)
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from eventlog.cli.feature_page import passed
 from eventlog.cli.output import Block, Facts, Prose, Table
 from eventlog.cli.text import as_text, moment, one_line, seconds
+from eventlog.ledger.features import FeatureInfo
 from eventlog.ledger.session import Item, Session
 
 BAR_CHARS = 24
 EXCERPT_CHARS = 60
 
 
-def session_page(found: Session, *, full: bool) -> list[Block]:
+def session_page(found: Session, features: list[FeatureInfo], *, full: bool) -> list[Block]:
     """Return the page; ``full`` shows outputs in their whole length."""
     blocks: list[Block] = [
         Facts(_facts(found)),
         Table(
             "items", ("#", "status", "item", "tries", "took", "output"),
             [_row(number, item) for number, item in enumerate(found.items, 1)], right=("#", "tries", "took"),
+        ),
+        Table(
+            "features", ("status", "feature", "passed", "description"),
+            [(info.status, info.name, passed(info), one_line(info.description, EXCERPT_CHARS)) for info in features],
+            right=("passed",),
         ),
         Table("notes", ("event", "time", "note"), [(str(n.seq), moment(n.at_ns)[:19], n.text) for n in found.notes]),
     ]  # fmt: skip

@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     )
     from eventlog.forgetting.report import ForgetReport
     from eventlog.ledger.calls import StepOptions
+    from eventlog.ledger.feature import Feature
+    from eventlog.ledger.features import FeatureInfo
     from eventlog.ledger.ledger import Ledger
     from eventlog.ledger.memories import MemoryChange, MemoryEntry, MemoryMatch
     from eventlog.ledger.memory import Memory
@@ -100,6 +102,8 @@ _HOMES = {
     ),
     "forgetting.report": "ForgetReport",
     "ledger.calls": "StepOptions",
+    "ledger.feature": "Feature",
+    "ledger.features": "FeatureInfo",
     "ledger.ledger": "Ledger",
     "ledger.memories": "MemoryChange MemoryEntry MemoryMatch",
     "ledger.memory": "Memory",
@@ -148,7 +152,9 @@ __all__ = [  # sorted by name; tested against what can be imported
     "EventLogProvider",
     "ExecutionInfo",
     "ExecutionNotFoundError",
+    "Feature",
     "FeatureIncompleteError",
+    "FeatureInfo",
     "FeatureNotFoundError",
     "ForgetError",
     "ForgetReport",

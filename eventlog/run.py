@@ -19,6 +19,7 @@ from eventlog.references import kind_of
 
 if TYPE_CHECKING:
     from eventlog.capture.homes import Home
+    from eventlog.ledger.steps import Attempt
     from eventlog.log import Log
     from eventlog.record import Event
     from eventlog.replay.state import RunState
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from eventlog.resume.outcome import Reexecution
     from eventlog.resume.player import Tally
     from eventlog.resume.reexecute import RunReexecutor
-    from eventlog.resume.stepping import StepDirector
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -187,7 +187,9 @@ class Run(Work):
         with self._inside():
             from eventlog.capture.playing import directing, within  # noqa: PLC0415 - imports CrewAI
 
-            with within(directing, self._director_of_step() or self._director_of_this_pass()):
+            attempt = self._attempt()
+            director = self._director_of_this_pass() if attempt is None else attempt.director
+            with within(directing, director):
                 yield
 
     @contextmanager
@@ -198,12 +200,11 @@ class Run(Work):
             self._director_of_this_pass().holds = is_inside
             yield
 
-    def _director_of_step(self) -> StepDirector | None:
-        """Return who decides about kickoffs in the step of this run that this context is in."""
+    def _attempt(self) -> Attempt | None:
+        """Return the attempt of a step of this run that this context is in."""
         from eventlog.ledger.steps import inside  # noqa: PLC0415 - imports CrewAI
 
-        attempts = (attempt for attempt in reversed(inside.get()) if attempt.steps is self._at_desk().steps)
-        return next((attempt.director for attempt in attempts), None)
+        return next((attempt for attempt in reversed(inside.get()) if attempt.steps is self._at_desk().steps), None)
 
     def _require_room_to_stream(self, entity: Any) -> None:
         """A stream is read after ``kickoff`` returned: the run must still be open then."""
@@ -234,20 +235,22 @@ class Run(Work):
     def bind(self, function: F) -> F:
         """Return ``function`` as one that belongs to this run in whatever thread it is called.
 
-        A raw ``threading.Thread`` does not inherit the context; CrewAI's own threads do.
+        A raw ``threading.Thread`` does not inherit the context; CrewAI's own threads do. Bound inside of a step, it is
+        part of that step.
         """
+        attempt = self._attempt()
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def bound_later(*args: Any, **kwargs: Any) -> Any:
-                with self:
+                with self, nullcontext() if attempt is None else attempt.here():
                     return await function(*args, **kwargs)
 
             return bound_later  # type: ignore[return-value]
 
         @functools.wraps(function)
         def bound(*args: Any, **kwargs: Any) -> Any:
-            with self:
+            with self, nullcontext() if attempt is None else attempt.here():
                 return function(*args, **kwargs)
 
         return bound  # type: ignore[return-value]

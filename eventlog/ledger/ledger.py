@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from eventlog.ledger import progress
 from eventlog.ledger.book import Book, Follower, Source
 from eventlog.ledger.claims import lives
@@ -13,6 +15,8 @@ from eventlog.ledger.events import (
     StepReleased,
     StepUnblocked,
 )
+from eventlog.ledger.feature import Feature, Features
+from eventlog.ledger.features import FeatureInfo
 from eventlog.ledger.progress import SESSION_TYPES, Progress, session_of
 from eventlog.ledger.session import Session
 from eventlog.record import MAIN_BRANCH
@@ -25,6 +29,7 @@ class Desk:
         """Nothing is read yet."""
         self.book = Book(source, run, branch)
         self.progress: Follower[Progress] = Follower(self.book, SESSION_TYPES, Progress, progress.apply)
+        self.features = Features(self.book)
 
 
 class Ledger:
@@ -112,4 +117,30 @@ class Ledger:
 
     def _name(self, item: str) -> str:
         """Return the name of an item as it is stored, without secrets."""
-        return self._at_desk().book.writer.encoder.text(item)
+        return self._at_desk().book.clean(item)
+
+    # -- features -------------------------------------------------------------------------------
+
+    def feature(
+        self, name: str, description: str | None = None, category: str | None = None,
+        test_steps: Iterable[str] | None = None,
+    ) -> Feature:  # fmt: skip
+        """Return something to be delivered: ``.passed(step)``, ``.failed(step)``, ``.complete()``, ``.info``.
+
+        Defined as given; what is not given stays as it is, so a name alone finds one that is defined.
+
+        Raises:
+            FeatureNotFoundError: a name alone, and nobody defined it.
+            AppendError: it could not be stored.
+        """
+        return self._at_desk().features.feature(name, description, category, test_steps)
+
+    def features(
+        self, status: str | None = None, category: str | None = None, to: str | int | None = None
+    ) -> list[FeatureInfo]:
+        """Return what is to be delivered, of a status and a category (``None``: of any), at a cursor.
+
+        Raises:
+            NotFoundError, AmbiguousCursorError: the cursor means nothing, or too much.
+        """
+        return self._at_desk().features.features(status, category, to)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import weakref
 from collections.abc import Iterable
 
 import sqlite_utils
@@ -53,6 +54,7 @@ class MemoryIndex:
     def __init__(self) -> None:
         """It begins empty."""
         connection = sqlite3.connect(":memory:", check_same_thread=False)
+        weakref.finalize(self, connection.close)
         connection.execute("PRAGMA temp_store = MEMORY")  # what it sorts must not reach the disk either
         db = sqlite_utils.Database(connection)
         self._table = db.table("memories").create({"id": int, "value": str, "metadata": str}, pk="id")

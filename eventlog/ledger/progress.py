@@ -9,7 +9,7 @@ import msgspec
 
 from eventlog.ledger import events as ev
 from eventlog.ledger.session import Item, ItemStatus, Note, Session
-from eventlog.record import FLAG_REDACTED, StoredEvent
+from eventlog.record import StoredEvent
 from eventlog.values import plain
 
 
@@ -36,8 +36,6 @@ class Step(msgspec.Struct, kw_only=True):
     completed_seq: int = 0
     result: Any = None
     """The stored tree, or ``None``: completed without one."""
-    is_redacted: bool = False
-    """A secret was taken from the result."""
     result_hash: str = ""
     inputs_hash: str = ""
     upstream: dict[str, str] = {}
@@ -216,7 +214,6 @@ def _completed(state: Progress, told: ev.StepCompleted, event: StoredEvent) -> N
     step.stage, step.claim, step.completed_at_ns = "completed", None, event.at_ns
     step.completed_seq = event.seq
     step.result, step.result_hash = told.result, told.result_hash
-    step.is_redacted = bool(event.flags & FLAG_REDACTED)
     step.is_invalid, step.error, step.reason = False, None, None
     state.status = None
 

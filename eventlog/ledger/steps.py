@@ -16,7 +16,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
 from types import TracebackType
@@ -298,10 +298,16 @@ class Attempt:
     def __enter__(self) -> Self:
         """Let kickoffs in this context be those of the step."""
         self.director = StepDirector(self.steps.director(), self)
-        self._stack.enter_context(within(inside, (*inside.get(), self)))
-        self._stack.enter_context(within(step_mark, self.mark))
-        self._stack.enter_context(within(directing, self.director))
+        self._stack.enter_context(self.here())
         return self
+
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """Let what happens in a block be part of the attempt, in whatever thread."""
+        with (
+            within(inside, (*inside.get(), self)), within(step_mark, self.mark), within(directing, self.director),
+        ):  # fmt: skip
+            yield
 
     def complete(self, value: Any) -> Any:
         """Record the result of the function and return it.
@@ -405,6 +411,4 @@ def _why_stale(step: Step, inputs: str) -> str | None:
         return f"it was invalidated{': ' + step.reason if step.reason else ''}"
     if step.inputs_hash and step.inputs_hash != inputs:
         return "its inputs were others"
-    if step.is_redacted:
-        return "a secret was taken from its result"
     return None

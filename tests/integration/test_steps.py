@@ -12,6 +12,7 @@ import pathlib
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -504,6 +505,33 @@ def test_the_asynchronous_twins_do_the_same(log: eventlog.Log) -> None:
 
     assert (second, calls, team.calls) == (first, 8, 8)
     assert set(session.completed_items) == {"auth", "api", "data", "report", "last"}
+
+
+def test_what_is_bound_in_a_step_is_part_of_it_in_any_thread(tmp_path: Path) -> None:
+    """Crews in a pool of threads: their kickoffs are the step's, and known when it begins again."""
+    team = Team()
+    died: list[int] = []
+
+    def scan(module: str) -> str:
+        return str(team.crew(module).kickoff())
+
+    def all_of_them() -> list[str]:
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(run.bind(scan), ["auth", "api", "data"]))
+        if not died:
+            died.append(1)
+            raise KeyboardInterrupt
+        return found
+
+    with eventlog.open(tmp_path / "log.db") as log, log.run(RUN) as run, pytest.raises(KeyboardInterrupt):
+        run.step("scan", all_of_them)
+    with eventlog.open(tmp_path / "log.db") as log, log.run(RUN) as run:
+        found = run.step("scan", all_of_them)
+        paths = [execution.path for execution in log.executions(RUN)]
+
+    assert (len(found), team.calls) == (3, 6)
+    assert len(paths) == 3
+    assert all("@scan#" in path for path in paths)
 
 
 def test_an_asynchronous_function_needs_the_asynchronous_twin(log: eventlog.Log) -> None:

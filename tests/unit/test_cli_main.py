@@ -82,13 +82,22 @@ def test_completion_offers_every_command() -> None:
     assert all(name.replace("-", "").isalpha() for name in names)
 
 
-@pytest.mark.parametrize("name", list(main.COMMANDS))
-def test_every_command_has_the_shared_options(name: str) -> None:
-    """``--db`` (also from ``EVENTLOG_DB``), ``--json`` and ``-v``."""
-    command = main.group.get_command(click.Context(main.group), name)
-    options = {option for param in command.params for option in param.opts} if command else set()
+def commands_of(group: click.Group) -> Iterator[click.Command]:
+    """Yield the commands of a group, those of its groups included."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands_of(command)
+        else:
+            yield command
 
-    assert {"--db", "--json", "-v"} <= options
+
+@pytest.mark.parametrize("command", list(commands_of(main.group)), ids=lambda command: command.name)
+def test_every_command_has_the_shared_options(command: click.Command) -> None:
+    """``--db`` (also from ``EVENTLOG_DB``), ``--json`` and ``-v``."""
+    assert {"--db", "--json", "-v"} <= {option for param in command.params for option in param.opts}
 
 
 def test_the_log_may_be_named_by_the_environment(tmp_path: Path) -> None:

@@ -1,0 +1,155 @@
+"""Steps of several workers, one situation at a time: who has an item, and where its kickoffs are recorded."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import eventlog
+from eventlog.ledger.claims import Claims
+from eventlog.owner import Owner, _start_time, this_process
+from tests.integration.pipelines import RUN, Team
+from tests.verifying import problems
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[eventlog.Log]:
+    """A log of its own."""
+    with eventlog.open(tmp_path / "log.db") as opened:
+        yield opened
+
+
+def occupy(log: eventlog.Log, branch: str = "main") -> None:
+    """Let another living process, the first of this machine, work on a branch."""
+    here = this_process()
+    owner = msgspec.json.encode(Owner(here.host, here.boot, 1, _start_time(1))).decode()
+    log.flush()
+    with closing(sqlite3.connect(log.path, timeout=5)) as db, db:
+        sql = "UPDATE branches SET owner = ?, lease_until_ns = ?, epoch = epoch + 1000 WHERE run > 0 AND name = ?"
+        assert db.execute(sql, (owner, 2**62, branch)).rowcount == 1
+
+
+def test_two_that_look_at_the_same_moment_do_not_both_have_an_item(
+    log: eventlog.Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both see it free, both claim it: the first claim in the log counts, and the other one waits for the result.
+
+    Seen to fail without the look at what the claim became.
+    """
+    meet, bodies, results = threading.Barrier(2), [], []
+    hold = Claims.hold
+
+    def hold_together(self: Claims, item: str, claim: str) -> None:
+        meet.wait(10)
+        hold(self, item, claim)
+
+    def body() -> int:
+        monkeypatch.setattr(Claims, "hold", hold)
+        bodies.append(threading.get_ident())
+        return len(bodies)
+
+    def worker() -> None:
+        with log.run(RUN) as run:
+            results.append(run.step("a", body))
+
+    log.append("any.thing", run=RUN)
+    monkeypatch.setattr(Claims, "hold", hold_together)
+    threads = [threading.Thread(target=worker) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert (len(bodies), results) == (1, [1, 1])
+
+
+class Dies(BaseException):
+    """The process of a worker ends."""
+
+
+def interrupted(log: eventlog.Log, branch: str = "main") -> Team:
+    """Begin an item, and die with the second of its four calls; returns the team."""
+    team = Team(script=["one", Dies(), "two", "three", "four", *["more"] * 9])
+    with log.run(RUN, branch=branch) as run, pytest.raises(Dies):
+        run.step("a", team.work, "a")
+    return team
+
+
+def go_on(log: eventlog.Log, team: Team, branch: str = "main") -> tuple[Any, int]:
+    """Do the item; returns its result and how often the model was asked."""
+    before = team.calls
+    with log.run(RUN, branch=branch) as run:
+        return run.step("a", team.work, "a"), team.calls - before
+
+
+def test_another_worker_has_a_branch_of_its_own_and_goes_on_there(log: eventlog.Log) -> None:
+    """Somebody works on ``main``: the kickoffs of the item stand on a branch of its own, its end on ``main``."""
+    log.append("any.thing", run=RUN)
+    occupy(log)
+    team = interrupted(log)
+    own = log.ledger(RUN).session().item("a").branch
+    result, asked = go_on(log, team)
+    branches = {info.branch for info in log.branches(RUN)}
+
+    assert own.startswith("step-a-")
+    assert branches == {"main", own}
+    assert (result, asked) == ("four", 3)
+    assert log.ledger(RUN).session().completed_items == ["a"]
+    assert list(problems(log.path)) == []
+
+
+def test_what_was_begun_on_the_main_branch_goes_on_on_one_of_its_own(log: eventlog.Log) -> None:
+    """A worker died on ``main`` and another took it: what the item asked there is known on the branch it forks."""
+    team = interrupted(log)
+    occupy(log)
+    result, asked = go_on(log, team)
+
+    assert (result, asked) == ("four", 3)
+    assert log.ledger(RUN).session().item("a").branch.startswith("step-a-")
+
+
+def test_what_was_begun_on_a_branch_that_others_have_goes_on_on_a_fork_of_it(log: eventlog.Log) -> None:
+    """Also the item's own branch may be somebody's: then the work goes on on a fork of that one.
+
+    Seen to fail when it was forked from ``main``.
+    """
+    log.append("any.thing", run=RUN)
+    occupy(log)
+    team = interrupted(log)
+    first = log.ledger(RUN).session().item("a").branch
+    occupy(log, first)
+    result, asked = go_on(log, team)
+    second = log.ledger(RUN).session().item("a").branch
+
+    assert (result, asked) == ("four", 3)
+    assert second != first
+    assert {info.branch: info.parent for info in log.branches(RUN)}[second] == first
+
+
+def test_a_fork_of_a_session_knows_what_its_items_asked_by_then_and_no_more(log: eventlog.Log) -> None:
+    """The item's own branch belongs to the parent, which went on with it: the fork sees it as it was at the fork.
+
+    Seen to fail when the whole of that branch was taken, and when ``main`` was.
+    """
+    log.append("any.thing", run=RUN)
+    occupy(log)
+    team = interrupted(log)
+    log.fork(RUN, branch="other")
+    go_on(log, team)
+    before, events = log.ledger(RUN).session(), {info.branch: info.events for info in log.branches(RUN)}
+    result, asked = go_on(log, team, "other")
+    after, counts = log.ledger(RUN).session(), {info.branch: info.events for info in log.branches(RUN)}
+
+    assert asked == 3
+    assert result == "more"
+    assert after == before
+    assert {name: counts[name] for name in events if name != "other"} == {
+        name: count for name, count in events.items() if name != "other"
+    }
