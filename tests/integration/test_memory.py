@@ -377,7 +377,7 @@ def test_compaction_changes_no_answer(log: Log, memory: Memory) -> None:
 
     assert answers(log) == before
     assert any(before)
-    assert report.events > 0
+    assert report.events_after < report.events_before
     with eventlog.open(log.path, readonly=True) as later:
         assert answers(later) == before
 
