@@ -208,11 +208,14 @@ def test_blocked_items_come_in_several_forms(begun: AegisClient, given: Any) -> 
 def test_an_update_is_one_transaction(begun: AegisClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Completed items and the summary that tells of them are both there, or neither is."""
     writes: list[int] = []
-    append = type(begun.log.writer.pipeline).submit
-    monkeypatch.setattr(
-        type(begun.log.writer.pipeline), "submit",
-        lambda self, events, *rest: writes.append(len(events)) or append(self, events, *rest),
-    )  # fmt: skip
+    pipeline = type(begun.log.writer.pipeline)
+    submit = pipeline.submit
+
+    def noted(self: Any, events: Any, *rest: Any) -> Any:
+        writes.append(len(events))
+        return submit(self, events, *rest)
+
+    monkeypatch.setattr(pipeline, "submit", noted)
     begun.update_session(SESSION, completed_items=["scan", "fix"], summary="both")
 
     assert writes == [3]
