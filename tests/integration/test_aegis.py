@@ -147,6 +147,18 @@ def test_creating_a_session_again_changes_nothing(begun: AegisClient) -> None:
     assert count(begun) == before
 
 
+def test_two_processes_that_create_a_session_append_one_event(
+    client: AegisClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each looked before the other one wrote."""
+    seen = iter([False, True, False, True])
+    monkeypatch.setattr(client, "_is_session", lambda _: next(seen))
+    for agent in ("first", "second"):
+        client.create_session(SESSION, agent_id=agent)
+
+    assert count(client) == 1
+
+
 def test_only_what_is_given_changes(begun: AegisClient) -> None:
     """Each field by itself."""
     before = begun.get_session(SESSION)
