@@ -23,6 +23,8 @@ from eventlog.forgetting.forget import forget_event, forget_value
 from eventlog.forgetting.report import ForgetReport
 from eventlog.fork import make_fork
 from eventlog.ledger.ledger import Ledger
+from eventlog.ledger.memory import Memory
+from eventlog.ledger.memory_vectors import Embed
 from eventlog.ledger.progress import SESSION_TYPES
 from eventlog.ledger.session import Session
 from eventlog.lineage import SEQ_MAX
@@ -163,6 +165,13 @@ class Log:
     def ledger(self, run: str, *, branch: str = MAIN_BRANCH) -> Ledger:
         """Return the steps, features and memory of a run, for who looks at them or says something about them."""
         return Ledger(self, run, branch)
+
+    def memory(self, namespace: str | None = None, *, embedder: Embed | None = None) -> Memory:
+        """Return what was remembered in a namespace, outside of every run; without one, to search all of them.
+
+        ``embedder`` gives each text a vector; then a search ranks by meaning as well.
+        """
+        return Memory(self, namespace=namespace, embedder=embedder)
 
     def sessions(self) -> list[Session]:
         """Return how far every run with steps has come on its main branch, in the order of the runs."""

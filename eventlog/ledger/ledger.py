@@ -17,6 +17,7 @@ from eventlog.ledger.events import (
 )
 from eventlog.ledger.feature import Feature, Features
 from eventlog.ledger.features import FeatureInfo
+from eventlog.ledger.memory import Memory
 from eventlog.ledger.progress import SESSION_TYPES, Progress, session_of
 from eventlog.ledger.session import Session
 from eventlog.record import MAIN_BRANCH
@@ -30,6 +31,11 @@ class Desk:
         self.book = Book(source, run, branch)
         self.progress: Follower[Progress] = Follower(self.book, SESSION_TYPES, Progress, progress.apply)
         self.features = Features(self.book)
+        self.memory = Memory(source, run, branch, name=self.memory_id)
+
+    def memory_id(self, _saved: object) -> str | None:
+        """Return the id of what is saved, if the same work saves it again; here it is always something new."""
+        return None
 
 
 class Ledger:
@@ -144,3 +150,10 @@ class Ledger:
             NotFoundError, AmbiguousCursorError: the cursor means nothing, or too much.
         """
         return self._at_desk().features.features(status, category, to)
+
+    # -- memory ---------------------------------------------------------------------------------
+
+    @property
+    def memory(self) -> Memory:
+        """What was found on the way, in the namespace of the run: ``.save(value)``, ``.search(query)``."""
+        return self._at_desk().memory

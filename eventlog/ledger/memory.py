@@ -11,7 +11,7 @@ Nothing of the index is ever written to the disk.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
@@ -44,6 +44,9 @@ from eventlog.submit import compose_event, submit_events
 from eventlog.values import plain, resolve
 from eventlog.writer import Writer, instead
 
+Name = Callable[[Any], "str | None"]
+"""Returns the id of what is saved, if it is to have one that is the same when it is saved again."""
+
 _EVENTS = UUID("3d0c5b0e-9a53-5d6b-8f0e-6f1f6a1f7e2b")
 """Ids of events are made of this and of what names the memory."""
 
@@ -57,13 +60,14 @@ class Memory:
 
     def __init__(
         self, source: Source, run: str = "", branch: str = MAIN_BRANCH, namespace: str | None = None,
-        embedder: Embed | None = None,
+        embedder: Embed | None = None, name: Name | None = None,
     ) -> None:  # fmt: skip
         """``namespace``: by default the name of the run; without either every namespace is read, and none written.
 
-        ``embedder``: gives each text a vector; then a search ranks by meaning as well.
+        ``embedder``: gives each text a vector; then a search ranks by meaning as well. ``name``: gives what is saved
+        here an id that it has again when the same work is done again.
         """
-        self._source, self.run, self.branch = source, run, branch
+        self._source, self.run, self.branch, self._name = source, run, branch, name
         self.namespace = namespace or run or None
         self._embedder = None if embedder is None else Embedder(embedder)
 
@@ -73,9 +77,13 @@ class Memory:
 
     def in_namespace(self, name: str) -> Memory:
         """Return the memory of another namespace, as the same branch sees it."""
-        other = Memory(self._source, self.run, self.branch, name)
+        other = Memory(self._source, self.run, self.branch, name, name=self._name)
         other._embedder = self._embedder
         return other
+
+    def with_embedder(self, embedder: Embed) -> Memory:
+        """Return the same memory whose searches rank by meaning as well: ``embedder`` gives each text a vector."""
+        return Memory(self._source, self.run, self.branch, self.namespace, embedder, self._name)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -101,6 +109,8 @@ class Memory:
         """
         namespace = self._checked(scope, agent)
         _require_value(value)
+        if memory_id is None and self._name is not None:
+            memory_id = self._name([namespace, value, dict(metadata or {}), scope, agent])
         name = uuid4().hex if memory_id is None else self._clean(memory_id)
         if memory_id is not None and (namespace, name) in self._look().memories.known:
             return name

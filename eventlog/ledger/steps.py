@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -137,6 +138,11 @@ class Steps:
             claim = self.claim(StepClaimed(item=item))
             if claim is not None:
                 return item, claim
+
+    def memory_id(self, saved: object) -> str | None:
+        """Return an id for what is saved in the innermost step of this context; ``None`` outside of steps."""
+        attempt = next((attempt for attempt in reversed(inside.get()) if attempt.steps is self), None)
+        return None if attempt is None else attempt.memory_id(self.hash_of(saved))
 
     # -- used by turns and attempts -----------------------------------------------------------------
 
@@ -294,6 +300,7 @@ class Attempt:
         self.director: StepDirector | None = None
         self._stack = ExitStack()
         self._is_complete = False
+        self._saved: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         """Let kickoffs in this context be those of the step."""
@@ -308,6 +315,11 @@ class Attempt:
             within(inside, (*inside.get(), self)), within(step_mark, self.mark), within(directing, self.director),
         ):  # fmt: skip
             yield
+
+    def memory_id(self, content: str) -> str:
+        """Return the id of what has this content: the same for the n-th of its kind in every attempt of a round."""
+        self._saved[content] += 1
+        return blake2b(f"{self.mark}/{content}/{self._saved[content]}".encode(), digest_size=16).hexdigest()
 
     def complete(self, value: Any) -> Any:
         """Record the result of the function and return it.

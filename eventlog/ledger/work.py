@@ -65,6 +65,10 @@ class WorkDesk(Desk):
 
         return Steps(self.book, self.progress, self._director)
 
+    def memory_id(self, saved: object) -> str | None:
+        """Return the id of what is saved in a step: when that begins again after a crash, nothing is saved twice."""
+        return self.steps.memory_id(saved) if "steps" in self.__dict__ else None
+
 
 class Work(Ledger):
     """A ledger whose steps this process does; the base of ``Run``."""

@@ -534,6 +534,30 @@ def test_what_is_bound_in_a_step_is_part_of_it_in_any_thread(tmp_path: Path) -> 
     assert all("@scan#" in path for path in paths)
 
 
+def test_what_a_step_remembers_is_there_once_however_often_it_begins(log: eventlog.Log) -> None:
+    """It died between what it saved and its end: the next attempt saves nothing twice, and nothing less.
+
+    Seen to fail when ids are new in every attempt, and when they do not depend on what is saved.
+    """
+    died: list[int] = []
+
+    def scan() -> str:
+        for value in ["a", "b", "a"] if not died else ["b", "c", "a", "a"]:
+            run.memory.save(value)
+        if not died:
+            died.append(1)
+            raise KeyboardInterrupt
+        return "done"
+
+    with log.run(RUN) as run:
+        with pytest.raises(KeyboardInterrupt):
+            run.step("scan", scan)
+        run.step("scan", scan)
+        found = sorted(entry.value for entry in run.memory.all())
+
+    assert found == ["a", "a", "b", "c"]
+
+
 def test_an_asynchronous_function_needs_the_asynchronous_twin(log: eventlog.Log) -> None:
     """A coroutine must not be recorded as the result."""
 
