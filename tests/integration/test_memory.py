@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -317,14 +319,28 @@ def test_several_threads_may_save_and_search(memory: Memory) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_a_forked_process_has_a_memory_of_its_own(memory: Memory) -> None:
-    """The thread that held the lock of the index may not be there."""
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # that is what this is about
+def test_a_forked_process_has_a_memory_of_its_own(log: Log, memory: Memory) -> None:
+    """The thread that held the lock of the index is not there."""
     memory.save(FINDING)
     found(memory, "auth")
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with shelf_of(log)._lock:
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(60)
     child = os.fork()
     if child == 0:
+        signal.alarm(20)
         os._exit(0 if found(memory, "auth") == [FINDING] and memory.save("child") else 1)
     _, status = os.waitpid(child, 0)
+    done.set()
+    thread.join()
 
     assert os.waitstatus_to_exitcode(status) == 0
     assert found(memory, "child") == ["child"]
@@ -339,6 +355,11 @@ def test_what_is_executed_again_appends_to_no_log_that_is_kept(log: Log, memory:
 
         assert places(log) == []
         assert places(scratch) == [("audit", "main", "saved")]
+
+
+def test_a_copy_of_a_crew_has_the_same_memory(memory: Memory) -> None:
+    """What holds a memory may be copied; a log cannot be."""
+    assert copy.deepcopy({"memory": memory})["memory"] is memory
 
 
 def test_a_log_that_is_only_read_can_be_searched(log: Log, memory: Memory) -> None:
