@@ -17,7 +17,10 @@ import pytest
 
 import eventlog
 from eventlog import Log, Memory, MemoryNotFoundError, MemoryScopeError, MemoryValueError, Redaction
+from eventlog.ledger import memory_shelf
+from eventlog.ledger.memories import read_told
 from eventlog.ledger.memory_shelf import shelf_of
+from eventlog.record import StoredEvent
 from eventlog.writer import instead
 from tests.cli_world import environment
 from tests.integration.sealing import KEY, found_in, on_disk
@@ -285,9 +288,13 @@ def test_what_another_process_saves_is_found_at_the_next_search(log: Log, memory
 
 def test_each_event_is_read_once(log: Log, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often one searches, and through however many objects."""
-    read = []
-    real = eventlog.ledger.memory_shelf.read_told  # type: ignore[attr-defined]
-    monkeypatch.setattr("eventlog.ledger.memory_shelf.read_told", lambda *it: read.append(it[0].seq) or real(*it))
+    read: list[int] = []
+
+    def counted(header: StoredEvent, *more: Any) -> Any:
+        read.append(header.seq)
+        return read_told(header, *more)
+
+    monkeypatch.setattr(memory_shelf, "read_told", counted)
     for number in range(5):
         memory.save(f"finding {number}")
         log.append("own.note", {}, run="audit")
@@ -427,7 +434,7 @@ def test_a_secret_is_not_on_the_disk_nor_told_to_the_embedder(tmp_path: Path) ->
         told.extend(texts)
         return [[1.0]] * len(texts)
 
-    with eventlog.open(tmp_path / "x.db", redaction=Redaction(values=[secret])) as log:
+    with eventlog.open(tmp_path / "x.db", redaction=Redaction(values=(secret,))) as log:
         memory = Memory(log, "audit", embedder=embed)
         name = memory.save(
             f"the password is {secret}", metadata={secret: secret}, agent=f"a {secret}", memory_id=f"id-{secret}",
