@@ -200,9 +200,9 @@ def test_a_search_is_never_answered_from_crewais_cache(tmp_path: Path) -> None:
 
         assert search.cache_function() is False
         assert search.limit == 1
-        assert search.model_copy(deep=True).run(query="auth") == "Nothing found."
+        assert search.model_copy().run(query="auth") == "Nothing found."
         memory.save(FINDING)
-        assert FINDING in search.model_copy(deep=True).run(query="auth")
+        assert FINDING in search.model_copy().run(query="auth")
 
 
 def test_importing_eventlog_does_not_import_crewai() -> None:
