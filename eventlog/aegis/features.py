@@ -60,10 +60,10 @@ class FeatureMethods(OnLog):
         self._by_run: dict[str, Features] = {}
 
     def create_feature(
-        self, feature_id: str, description: str = "", *, session_id: str | None = None,
+        self, feature_id: str, description: str | None = None, *, session_id: str | None = None,
         namespace: str = DEFAULT_NAMESPACE, category: str | None = None, test_steps: Iterable[str] | None = None,
     ) -> Answer:  # fmt: skip
-        """Return a feature, defined as given; the same definition again changes nothing.
+        """Return a feature, defined as given; what is not given stays, and the same again changes nothing.
 
         Raises:
             AppendError: it could not be stored; nothing of it is in the log.
@@ -71,7 +71,9 @@ class FeatureMethods(OnLog):
         run = self._run_of(session_id, namespace)
         self._homes[feature_id, namespace] = run
         kept = None if namespace == DEFAULT_NAMESPACE else namespace
-        self._of(run).feature(feature_id, description, category, test_steps, namespace=kept)
+        features = self._of(run)
+        text = "" if description is None and feature_id not in features else description
+        features.feature(feature_id, text, category, test_steps, namespace=kept)
         return self._answer(run, feature_id)
 
     def get_feature(

@@ -19,6 +19,7 @@ from eventlog.ledger.features import (
     FeatureStates,
     apply,
     chosen,
+    copy_of,
     is_defined_as,
 )
 
@@ -64,10 +65,8 @@ class Features:
         Raises:
             NotFoundError, AmbiguousCursorError: the cursor means nothing, or too much.
         """
-        if to is not None:
-            return chosen(self._states.at(self._book.cursor(to)), status, category)
         with self._lock:
-            return chosen(self._states.now(), status, category)
+            return chosen(self._state(to), status, category)
 
     def info(self, name: str, to: str | int | None = None) -> FeatureInfo:
         """Return one feature at a cursor.
@@ -76,11 +75,16 @@ class Features:
             FeatureNotFoundError: nobody defined it.
             NotFoundError, AmbiguousCursorError: the cursor means nothing, or too much.
         """
-        known = {info.name: info for info in self.features(to=to)}
-        found = known.get(name) or (known.get(self.stored(name)) if known else None)
-        if found is None:
-            raise FeatureNotFoundError(name)
-        return found
+        with self._lock:
+            known = self._state(to).features
+            found = known.get(name) or (known.get(self.stored(name)) if known else None)
+            if found is None:
+                raise FeatureNotFoundError(name)
+            return copy_of(found)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a feature of that name is defined."""
+        return self.stored(name) in self._states.now().features
 
     def append(self, event: ev.WorkEvent, event_id: str | None = None) -> None:
         """Append an event of a feature; it is committed when this returns."""
@@ -89,6 +93,10 @@ class Features:
     def stored(self, text: str) -> str:
         """Return a name as it is stored: without secrets."""
         return self._book.clean(text)
+
+    def _state(self, to: str | int | None) -> FeatureStates:
+        """Return the state at a cursor; without one the newest, which changes when somebody looks again."""
+        return self._states.now() if to is None else self._states.at(self._book.cursor(to))
 
     def _definition(
         self, name: str, description: str | None, category: str | None, test_steps: Iterable[str] | None,

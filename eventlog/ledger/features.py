@@ -101,14 +101,16 @@ def apply(state: FeatureStates, event: StoredEvent) -> None:
 def chosen(state: FeatureStates, status: str | None = None, category: str | None = None) -> list[FeatureInfo]:
     """Return the features of a status and a category (``None``: of any), in the order of their definition."""
     return [
-        msgspec.structs.replace(info, test_steps=list(map(_copy, info.test_steps)), history=list(info.history))
+        copy_of(info)
         for info in state.features.values()
         if status in (None, info.status) and category in (None, info.category)
     ]
 
 
-def _copy(step: TestStep) -> TestStep:
-    return msgspec.structs.replace(step)
+def copy_of(info: FeatureInfo) -> FeatureInfo:
+    """Return a feature as it stands: later events do not change the copy."""
+    steps = [msgspec.structs.replace(step) for step in info.test_steps]
+    return msgspec.structs.replace(info, test_steps=steps, history=list(info.history))
 
 
 def _defined(state: FeatureStates, told: ev.FeatureDefined, event: StoredEvent) -> None:

@@ -39,8 +39,8 @@ def words_of(query: str) -> list[str]:
 
 
 def _clean(text: str) -> str:
-    """Return a text SQLite can take: without half characters and without NUL."""
-    return text.encode("utf-8", "replace").decode().replace("\0", " ")
+    """Return a text SQLite can take: without half characters."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _spaced(text: str) -> str:

@@ -142,6 +142,7 @@ class Shelf:
         """Read what came since."""
         rewritten = reader.rewritten()
         if self._reader is None or self._reader() is not reader or self._rewritten != rewritten:
+            reader.forget()  # another process may have done it: what the reader has in memory is as old
             self._begin_anew(reader, rewritten)
         head = reader.last_seq()
         for event in reader.stored(None, after=self._seq, to=head, types=TYPES, kept=True):

@@ -133,6 +133,10 @@ class MemorySearchTool(MemoryTool):
     limit: int = 5
     """Most findings it returns."""
 
+    def __init__(self, memory: Memory | None = None, agent: str | None = None, limit: int = 5, **options: Any) -> None:
+        """``agent``: who also finds what is private to it; ``limit``: most findings of one search."""
+        super().__init__(memory, agent, limit=limit, **options)
+
     def _run(self, query: str, metadata: dict[str, Any] | None = None) -> str:
         """Search, and list what was found."""
 

@@ -58,7 +58,10 @@ HALVES = {"in a step": 1}
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("point", POINTS)
 def test_the_tutorial_goes_on_after_a_kill_at_every_step(nursery: Nursery, tmp_path: Path, point: str) -> None:
-    """Whether a step is under way, marked complete only, or its summary written: k of 9 are done, and just those."""
+    """Whether a step is under way, marked complete only, or its summary written: k of 9 are done, and just those.
+
+    Seeded once: a ``mark_complete`` whose event is lost; a ``set_in_progress`` that completes.
+    """
     half = HALVES.get(point, 0)
     for killed, kill in enumerate(POINTS[point]):
         said = start(nursery, tmp_path, **kill)

@@ -1,5 +1,3 @@
-# ruff: noqa
-# fmt: off
 # mypy: ignore-errors
 """A published tutorial's code on our client: "Long-Running CrewAI Tasks That Survive Restarts".
 

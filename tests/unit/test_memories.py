@@ -188,6 +188,7 @@ def test_the_words_of_a_query(query: str, words: list[str]) -> None:
     ("text", "query"),
     [
         ("SQL injection vulnerability in auth module", "vulnerabilities in auth"),
+        ("an injection vulnerability", "vulnerabilities"),
         ("Café à Paris", "cafe"),
         ("SQL注入漏洞在登录模块", "漏洞"),
         ("Zugangsdaten stehen im Klartext", "KLARTEXT"),
