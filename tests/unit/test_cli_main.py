@@ -84,11 +84,14 @@ def test_completion_offers_every_command() -> None:
 
 @pytest.mark.parametrize("name", list(main.COMMANDS))
 def test_every_command_has_the_shared_options(name: str) -> None:
-    """``--db`` (also from ``EVENTLOG_DB``), ``--json`` and ``-v``."""
+    """``--db`` (also from ``EVENTLOG_DB``), ``--json`` and ``-v``; of a group, each of its commands."""
     command = main.group.get_command(click.Context(main.group), name)
-    options = {option for param in command.params for option in param.opts} if command else set()
+    assert command is not None
+    commands = command.commands.values() if isinstance(command, click.Group) else [command]
+    options = [{option for param in it.params for option in param.opts} for it in commands]
 
-    assert {"--db", "--json", "-v"} <= options
+    assert options
+    assert all({"--db", "--json", "-v"} <= found for found in options)
 
 
 def test_the_log_may_be_named_by_the_environment(tmp_path: Path) -> None:
