@@ -198,7 +198,7 @@ def _show(settings: Settings, found: list[MemoryMatch] | list[MemoryEntry]) -> N
 
 def _row(entry: MemoryEntry) -> tuple[str, ...]:
     """Return a row for people."""
-    score = f"{entry.score:.3f}" if isinstance(entry, MemoryMatch) else ""
+    score = f"{entry.score:.3g}" if isinstance(entry, MemoryMatch) else ""
     return (
         score, one_line(entry.id, ID_CHARS + 1) if len(entry.id) <= ID_CHARS else one_line(entry.id[:ID_CHARS]),
         one_line(entry.namespace, 30), entry.scope, one_line(entry.agent, 20),

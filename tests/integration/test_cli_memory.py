@@ -151,11 +151,12 @@ def test_looking_changes_no_byte_and_loads_nothing_slow(db: Path, args: tuple[st
 
 
 @pytest.mark.parametrize("name", ["search", "list", "show"])
-def test_every_help_has_an_example(cli: Cli, name: str) -> None:
+def test_every_help_has_an_example(capsys: pytest.CaptureFixture[str], name: str) -> None:
     """People copy examples; they do not read grammars."""
     from eventlog.cli.main import run
 
     assert run(["memory", name, "--help"]) == 0
+    assert "Example" in capsys.readouterr().out
 
 
 def test_recorded_text_cannot_steer_the_terminal(cli: Cli) -> None:
