@@ -157,10 +157,7 @@ class Reader(Lineages):
         Raises:
             CompactedError: ``to``, or an ``after`` that is given, lies before the base.
         """
-        where, args = "", tuple[int, ...]()
-        if types is not None:
-            chosen = self._type_ids(types)
-            where, args = f" AND type IN ({','.join('?' * len(chosen))})", (*args, *chosen)
+        where, args = ("", ()) if types is None else _of_types(types)
         if below:
             where, args = f"{where} AND {_BELOW}", (*args, self.path_id(below))
         if branch is None:
@@ -203,7 +200,7 @@ class Reader(Lineages):
         sql = f"SELECT base_seq FROM branches WHERE id IN ({marks}) ORDER BY id"
         return [int(row[0]) for row in self.query(sql, [owner for owner, _, _ in segments])]
 
-    def _retained(self, branch: int, after: int, to: int, where: str, args: tuple[int, ...]) -> Iterator[StoredEvent]:
+    def _retained(self, branch: int, after: int, to: int, where: str, args: tuple[Any, ...]) -> Iterator[StoredEvent]:
         """Yield what compaction retained for a lineage."""
         base = self.stored_base(branch)
         if base is not None:
@@ -214,7 +211,7 @@ class Reader(Lineages):
                 yield from self._as_events(page)
 
     def _pages(
-        self, where: str, owner: tuple[int, ...], after: int, to: int, more: tuple[int, ...]
+        self, where: str, owner: tuple[int, ...], after: int, to: int, more: tuple[Any, ...]
     ) -> Iterator[StoredEvent]:
         """Yield events, read page by page."""
         for page in self._page_by_page(where, owner, after, to, more):
@@ -222,7 +219,7 @@ class Reader(Lineages):
             yield from self._as_events(page)
 
     def _page_by_page(
-        self, where: str, owner: tuple[int, ...], after: int, to: int, more: tuple[int, ...], source: str = "events"
+        self, where: str, owner: tuple[int, ...], after: int, to: int, more: tuple[Any, ...], source: str = "events"
     ) -> Iterator[list[Row]]:
         """Yield pages of rows, the last one empty unless it reaches ``to``."""
         sql = _EVENTS.format(where=where, source=source)
@@ -240,10 +237,9 @@ class Reader(Lineages):
 
     def runs_with(self, types: Iterable[str]) -> list[str]:
         """Return the runs that hold an event of one of these types, in the order they were made."""
-        chosen = self._type_ids(types)
-        marks = ",".join("?" * len(chosen))
-        sql = f"SELECT DISTINCT branch FROM events WHERE run > 0 AND type IN ({marks}) ORDER BY run"
-        return list(dict.fromkeys(str(self.branch_name(row)[0]) for (row,) in self.query(sql, chosen)))
+        where, args = _of_types(types)
+        sql = f"SELECT DISTINCT branch FROM events WHERE run > 0{where} ORDER BY run"
+        return list(dict.fromkeys(str(self.branch_name(row)[0]) for (row,) in self.query(sql, args)))
 
     def at(self, seq: int) -> StoredEvent | None:
         """Return the event at a seq, also one that compaction retained."""
@@ -287,14 +283,6 @@ class Reader(Lineages):
         rows = self.query(_GONE, (branch, event.seq))
         if rows:
             raise self.compacted(branch, rows[0][0], BaseMovedError)
-
-    def _type_ids(self, types: Iterable[str]) -> list[int]:
-        """Return the rows of event types; a name may end in ``*``."""
-        found = []
-        for name in types:
-            rows = self.query("SELECT id FROM names WHERE kind = 'type' AND name GLOB ?", (_glob(name),))
-            found += [int(r[0]) for r in rows]
-        return found or [-1]
 
     def _stored(self, row: Row) -> StoredEvent:
         """Return one row as an event."""
@@ -424,6 +412,18 @@ class Reader(Lineages):
         """Return the branch of an event."""
         rows = self.query("SELECT branch FROM events WHERE seq = ?", (seq,))
         return int(rows[0][0]) if rows else None
+
+
+def _of_types(types: Iterable[str]) -> tuple[str, tuple[Any, ...]]:
+    """Return a condition on the type of an event, and its arguments.
+
+    Names are looked up by the statement itself: a type that is new between two statements must not be missed while
+    later events are seen.
+    """
+    names = list(types)
+    exact, globs = [as_stored(n) for n in names if "*" not in n], [_glob(n) for n in names if "*" in n]
+    is_one = " OR ".join([f"name IN ({','.join('?' * len(exact))})", *["name GLOB ?"] * len(globs)])
+    return f" AND type IN (SELECT id FROM names WHERE kind = 'type' AND ({is_one}))", (*exact, *globs)
 
 
 def _glob(name: str) -> str:

@@ -17,6 +17,7 @@ from eventlog.values import resolve
 from eventlog.writer import Writer
 
 S = TypeVar("S")
+V = TypeVar("V")
 
 
 class Source(Protocol):
@@ -130,11 +131,11 @@ class Follower(Generic[S]):
         self._state, self._seq = initial(), 0
         self._lock = threading.RLock()
 
-    def now(self) -> S:
-        """Return the state at the head; it changes when somebody looks again."""
+    def look(self, view: Callable[[S], V]) -> V:
+        """Return what ``view`` sees of the state at the head; nobody changes it meanwhile, and it must keep no part."""
         with self._lock:
             steadily(self._catch_up)
-            return self._state
+            return view(self._state)
 
     def at(self, seq: int) -> S:
         """Return the state at a cursor."""

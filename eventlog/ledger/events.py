@@ -59,7 +59,10 @@ class SessionNoted(WorkEvent, frozen=True):
 
 
 class StepClaimed(WorkEvent, frozen=True):
-    """A worker wants an item for itself. It has it if nobody else has, or if it names whom it supersedes."""
+    """A worker wants an item for itself.
+
+    It has it if nobody else has, or if it names whom it supersedes; and if nobody completed it unknown to the worker.
+    """
 
     event_type: ClassVar[str] = "eventlog.step_claimed"
     item: str
@@ -70,6 +73,8 @@ class StepClaimed(WorkEvent, frozen=True):
     """Without a renewal another host takes the worker for dead after that."""
     supersedes: str | None = None
     """The claim of a worker that is gone."""
+    after: int = 0
+    """How often the item was completed, as far as the worker knows."""
 
 
 class StepStarted(StepClaimed, frozen=True):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,6 +22,8 @@ from eventlog.ledger.features import (
     is_defined_as,
 )
 
+V = TypeVar("V")
+
 
 class Features:
     """What is to be delivered on one branch of a run."""
@@ -31,7 +32,6 @@ class Features:
         """Nothing is appended before a feature is defined."""
         self._book = book
         self._states = Follower(book, FEATURE_TYPES, FeatureStates, apply)
-        self._lock = threading.RLock()
 
     def feature(
         self, name: str, description: str | None = None, category: str | None = None,
@@ -50,11 +50,10 @@ class Features:
         if all(part is None for part in given):
             return Feature(self, self.info(name).name)
         name = self.stored(name)
-        with self._lock:
-            told = self._definition(name, *given)
-            known = self._states.now().features.get(name)
-            if known is None or not is_defined_as(known, told):
-                self.append(told, self._definition_id(told))
+        was, after = self._states.look(lambda states: _known(states, name))
+        told = self._definition(was or FeatureInfo(name=name), *given)
+        if was is None or not is_defined_as(was, told):
+            self.append(told, self._definition_id(told, after))
         return Feature(self, name)
 
     def features(
@@ -65,8 +64,7 @@ class Features:
         Raises:
             NotFoundError, AmbiguousCursorError: the cursor means nothing, or too much.
         """
-        with self._lock:
-            return chosen(self._state(to), status, category)
+        return self._look(to, lambda states: chosen(states, status, category))
 
     def info(self, name: str, to: str | int | None = None) -> FeatureInfo:
         """Return one feature at a cursor.
@@ -75,16 +73,14 @@ class Features:
             FeatureNotFoundError: nobody defined it.
             NotFoundError, AmbiguousCursorError: the cursor means nothing, or too much.
         """
-        with self._lock:
-            known = self._state(to).features
-            found = known.get(name) or (known.get(self.stored(name)) if known else None)
-            if found is None:
-                raise FeatureNotFoundError(name)
-            return copy_of(found)
+        found = self._look(to, lambda states: _known(states, self.stored(name))[0])
+        if found is None:
+            raise FeatureNotFoundError(name)
+        return found
 
     def __contains__(self, name: str) -> bool:
         """Whether a feature of that name is defined."""
-        return self.stored(name) in self._states.now().features
+        return self._look(None, lambda states: self.stored(name) in states.features)
 
     def append(self, event: ev.WorkEvent, event_id: str | None = None) -> None:
         """Append an event of a feature; it is committed when this returns."""
@@ -94,30 +90,34 @@ class Features:
         """Return a name as it is stored: without secrets."""
         return self._book.clean(text)
 
-    def _state(self, to: str | int | None) -> FeatureStates:
-        """Return the state at a cursor; without one the newest, which changes when somebody looks again."""
-        return self._states.now() if to is None else self._states.at(self._book.cursor(to))
+    def _look(self, to: str | int | None, view: Callable[[FeatureStates], V]) -> V:
+        """Return what ``view`` sees of the state at a cursor; without one, now."""
+        return self._states.look(view) if to is None else view(self._states.at(self._book.cursor(to)))
 
     def _definition(
-        self, name: str, description: str | None, category: str | None, test_steps: Iterable[str] | None,
+        self, was: FeatureInfo, description: str | None, category: str | None, test_steps: Iterable[str] | None,
         namespace: str | None,
     ) -> ev.FeatureDefined:  # fmt: skip
         """Return a definition in which what is not given is as it was."""
-        was = self._states.now().features.get(name) or FeatureInfo(name=name)
         steps = [step.step for step in was.test_steps] if test_steps is None else map(self.stored, test_steps)
         return ev.FeatureDefined(
-            feature=name,
+            feature=was.name,
             description=was.description if description is None else self.stored(description),
             category=was.category if category is None else self.stored(category),
             test_steps=list(dict.fromkeys(steps)),
             namespace=was.namespace if namespace is None else self.stored(namespace),
         )
 
-    def _definition_id(self, told: ev.FeatureDefined) -> str:
-        """Return an event id: two processes that define the same at the same time append one event."""
-        after = self._states.now().defined_seq.get(told.feature, 0)
+    def _definition_id(self, told: ev.FeatureDefined, after: int) -> str:
+        """Return an event id: two that define the same after the same definition append one event."""
         said: list[Any] = [self._book.branch, after, told]
         return "feature-" + blake2b(msgspec.json.encode(said), digest_size=16).hexdigest()
+
+
+def _known(states: FeatureStates, name: str) -> tuple[FeatureInfo | None, int]:
+    """Return a feature, as it stands, and where it was defined last; nothing and 0 when nobody has."""
+    found = states.features.get(name)
+    return (None, 0) if found is None else (copy_of(found), states.defined_seq.get(name, 0))
 
 
 class Feature:

@@ -61,7 +61,7 @@ class Ledger:
         """
         desk = self._at_desk()
         if to is None:
-            return self._shown(desk, desk.progress.now(), is_now=True)
+            return desk.progress.look(lambda state: self._shown(desk, state, is_now=True))
         return self._shown(desk, desk.progress.at(desk.book.cursor(to)), is_now=False)
 
     def _shown(self, desk: Desk, state: Progress, *, is_now: bool) -> Session:

@@ -34,6 +34,8 @@ class Step(msgspec.Struct, kw_only=True):
     started_at_ns: int | None = None
     completed_at_ns: int | None = None
     completed_seq: int = 0
+    completions: int = 0
+    """How often it was completed."""
     result: Any = None
     """The stored tree, or ``None``: completed without one."""
     result_hash: str = ""
@@ -130,6 +132,7 @@ def _complete_exactly(state: Progress, names: list[str], at_ns: int) -> None:
         step = state.step(name)
         if step.stage != "completed":
             step.stage, step.claim, step.completed_at_ns = "completed", None, at_ns
+            step.completions += 1
     for step in state.steps.values():
         if step.name not in names and step.stage == "completed":
             step.stage = "pending"
@@ -178,6 +181,8 @@ def _claimed(state: Progress, told: ev.StepClaimed, _event: StoredEvent) -> bool
     step = state.step(told.item)
     if step.claim is not None and step.claim.id and step.claim.id not in (told.claim, told.supersedes):
         return False
+    if step.completions != told.after:
+        return False
     owner = msgspec.json.encode(told.owner).decode() if told.owner else ""
     step.claim = Claim(told.claim or "", owner, told.until_ns)
     state.status = None
@@ -213,6 +218,7 @@ def _completed(state: Progress, told: ev.StepCompleted, event: StoredEvent) -> N
         return
     step.stage, step.claim, step.completed_at_ns = "completed", None, event.at_ns
     step.completed_seq = event.seq
+    step.completions += 1
     step.result, step.result_hash = told.result, told.result_hash
     step.is_invalid, step.error, step.reason = False, None, None
     state.status = None

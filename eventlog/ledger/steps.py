@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from functools import partial
 from hashlib import blake2b
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from typing_extensions import Self
 
 from eventlog.capture.playing import directing, step_mark, within
 from eventlog.errors import (
+    AppendError,
     EventLogError,
     StaleStepError,
     StepBlockedError,
@@ -42,7 +44,7 @@ from eventlog.ledger.calls import Call
 from eventlog.ledger.claims import Claims, lives, new_claim
 from eventlog.ledger.events import StepClaimed, StepCompleted, StepFailed, StepKept, StepMoved, StepStarted
 from eventlog.ledger.inputs import essence
-from eventlog.ledger.progress import Progress, Step, is_changed, is_stale, worker_of
+from eventlog.ledger.progress import Progress, Step, is_stale, worker_of
 from eventlog.ledger.results import revived
 from eventlog.logger import Logger
 from eventlog.resume.revive import UnrevivableError
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 WAIT_S, WAIT_MAX_S = 0.05, 2.0
 """How long to wait before looking again whether another worker is done: the first time, and at most."""
 MARK_CHARS_MAX = 40
+_LOST = "another worker took it over, or it was invalidated"
 
 log = Logger(__name__)
 
@@ -80,7 +83,7 @@ class Steps:
 
     def __init__(self, book: Book, progress: Follower[Progress], director: Callable[[], RunDirector]) -> None:
         """``director()`` decides about the kickoffs of the run."""
-        self.book, self._progress, self.director = book, progress, director
+        self.book, self.progress, self.director = book, progress, director
         self.claims = Claims(book)
 
     def run(self, call: Call) -> Any:
@@ -129,15 +132,13 @@ class Steps:
     def _take_one(self, items: Collection[str] | None, tried: set[str]) -> tuple[str, str] | None:
         """Claim the next item that is free and was not tried yet; ``None`` when there is none."""
         while True:
-            progress = self.now()
-            names = items if items is not None else dict.fromkeys((*progress.order, *progress.steps))
-            item = next((n for n in names if n not in tried and is_free(progress, progress.step(n))), None)
-            if item is None:
+            step = self.progress.look(lambda progress: _next_free(progress, items, tried))
+            if step is None:
                 return None
-            tried.add(item)
-            claim = self.claim(StepClaimed(item=item))
+            tried.add(step.name)
+            claim = self.claim(StepClaimed(item=step.name), step)
             if claim is not None:
-                return item, claim
+                return step.name, claim
 
     def memory_id(self, saved: object) -> str | None:
         """Return an id for what is saved in the innermost step of this context; ``None`` outside of steps."""
@@ -146,28 +147,28 @@ class Steps:
 
     # -- used by turns and attempts -----------------------------------------------------------------
 
-    def now(self) -> Progress:
-        """Return how far everything is."""
-        return self._progress.now()
-
     def step(self, item: str) -> Step:
-        """Return what is known of one item now."""
-        return self.now().step(item)
+        """Return what is known of one item now; what others do later does not change it."""
+        return self.progress.look(lambda progress: structs.replace(progress.step(item)))
 
     def hash_of(self, value: Any) -> str:
         """Return a hash of a value that is the same in every process."""
         return self.book.writer.recorder.hash_of(essence(value))
 
-    def claim(self, event: StepClaimed) -> str | None:
-        """Claim an item, with an event that says so, and return the claim; ``None`` if another worker was first."""
-        item = event.item
-        made, former = new_claim(), self.step(item).claim
+    def claim(self, event: StepClaimed, seen: Step) -> str | None:
+        """Claim an item, with an event that says so, and return the claim; ``None`` if another worker was first.
+
+        ``seen``: the item when it was found free. What happened since makes the claim void.
+        """
+        item, former = event.item, seen.claim
+        made = new_claim()
         name = self.claims.pick_up(item) or made.id
         self.claims.hold(item, name)
         try:
             self.book.append(
                 structs.replace(
                     event, claim=name, owner=msgspec.json.decode(made.owner), until_ns=made.until_ns,
+                    after=seen.completions,
                     supersedes=former.id if former is not None and former.id not in ("", name) else None,
                 )
             )  # fmt: skip
@@ -209,7 +210,7 @@ class Turns:
             return self._wait_for(step)
         if (seconds := self.not_before - time.monotonic()) > 0:
             return Wait(seconds)
-        claim = self._steps.claim(StepStarted(item=item, inputs_hash=inputs, upstream=upstream))
+        claim = self._steps.claim(StepStarted(item=item, inputs_hash=inputs, upstream=upstream), step)
         return Attempt(self._steps, self, self._call, claim) if claim is not None else Wait(0)
 
     def _refuse_itself(self, item: str) -> None:
@@ -223,12 +224,13 @@ class Turns:
         Raises:
             StepOrderError: one of them is not there.
         """
-        progress, found = self._steps.now(), {}
-        for name in self._call.options.depends_on:
-            dep = progress.steps.get(name)
-            if dep is None or dep.stage != "completed" or is_changed(progress, name, dep.result_hash):
-                state = "not completed" if dep is None or dep.stage != "completed" else "stale"
-                raise StepOrderError(self._call.item, f"it depends on {name!r}, which is {state}")
+        found = {}
+        for given in self._call.options.depends_on:
+            name = self._steps.book.clean(given)
+            dep, stale = self._steps.progress.look(partial(_dependency, name=name))
+            if dep.stage != "completed" or stale:
+                state = "stale" if stale else "not completed"
+                raise StepOrderError(self._call.item, f"it depends on {given!r}, which is {state}")
             found[name] = dep.result_hash
         return found
 
@@ -299,7 +301,8 @@ class Attempt:
         self.mark = step_label(call.item, step.round)
         self.director: StepDirector | None = None
         self._stack = ExitStack()
-        self._is_complete = False
+        self._is_over = False
+        """Whether its end is known: completed, or lost."""
         self._saved: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
@@ -322,20 +325,25 @@ class Attempt:
         return blake2b(f"{self.mark}/{content}/{self._saved[content]}".encode(), digest_size=16).hexdigest()
 
     def complete(self, value: Any) -> Any:
-        """Record the result of the function and return it.
+        """Record the result of the function and return it; one that cannot be recorded is the caller's all the same.
 
         Raises:
             StepLostError: it does not count: another worker has the item meanwhile.
         """
+        self._is_over = True
+        if not self._has_it():
+            raise StepLostError(self.item, _LOST)
         event = StepCompleted(
             item=self.item, claim=self._claim, result={"value": value}, result_hash=self.steps.hash_of(value)
         )
-        if not self._has_it():
-            raise StepLostError(self.item, "another worker took it over, or it was invalidated")
-        seq = self.steps.book.append(event)
-        self._is_complete = True
+        try:
+            seq = self.steps.book.append(event)
+        except AppendError as error:
+            hint = "the result is not lost for this process; the next one does the step again"
+            log.warning("step_result_not_recorded", item=self.item, error=str(error), hint=hint)
+            return value
         if (step := self.steps.step(self.item)).completed_seq < seq:
-            raise StepLostError(self.item, "another worker took it over, or it was invalidated")
+            raise StepLostError(self.item, _LOST)
         self._warn_of(step)
         return value
 
@@ -360,7 +368,7 @@ class Attempt:
         self._stack.close()
         if self.director is not None:
             self.director.close()
-        if error is None or self._is_complete or isinstance(error, StepLostError):
+        if self._is_over:
             self.steps.claims.drop(self._claim)
             return False
         if not isinstance(error, Exception):
@@ -371,7 +379,7 @@ class Attempt:
     def _fail(self, error: Exception) -> bool:
         """Record an error; true when another attempt follows."""
         director = self.director
-        anew = director is not None and director.has_finished and not director.died_in_kickoff
+        anew = director is not None and director.has_finished and not director.raised(error)
         try:
             self.steps.book.append(StepFailed(item=self.item, claim=self._claim, error=error, anew=anew))
         except EventLogError as problem:
@@ -403,6 +411,19 @@ def step_label(item: str, number: int) -> str:
     if text != item:
         text += "-" + blake2b(item.encode("utf-8", "surrogatepass"), digest_size=3).hexdigest()
     return f"@{text}~{number}" if number else f"@{text}"
+
+
+def _dependency(progress: Progress, name: str) -> tuple[Step, bool]:
+    """Return a step that another one is made of, and whether its result is about to change."""
+    step = progress.steps.get(name) or Step(name=name)
+    return structs.replace(step), step.stage == "completed" and is_stale(progress, step)
+
+
+def _next_free(progress: Progress, items: Collection[str] | None, tried: Collection[str]) -> Step | None:
+    """Return the first item that a worker may take and has not tried; of all, in their order, if none are given."""
+    names = items if items is not None else dict.fromkeys((*progress.order, *progress.steps))
+    steps = (progress.step(name) for name in names if name not in tried)
+    return next((structs.replace(step) for step in steps if is_free(progress, step)), None)
 
 
 def is_free(progress: Progress, step: Step) -> bool:

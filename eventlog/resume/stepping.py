@@ -49,8 +49,8 @@ class StepDirector:
         self._lease: Lease | None = None
         self._lock = threading.RLock()
         self._is_open = True
-        self.died_in_kickoff = False
-        """Whether the last kickoff raised: then what was recorded is still wanted."""
+        self._errors: list[BaseException] = []
+        """What its kickoffs raised."""
         self.has_finished = False
         """Whether a kickoff returned."""
 
@@ -64,6 +64,8 @@ class StepDirector:
         Raises:
             DivergedError: the code changed, and the policy says to stop.
         """
+        if not self.is_open():
+            return kickoff.call()  # of a thread that outlived its step
         director = self._director()
         return self._later(director, kickoff) if kickoff.is_async else self._now(director, kickoff)
 
@@ -82,13 +84,26 @@ class StepDirector:
         """Be where the kickoffs are recorded, and take note of how one ends."""
         homes, home = self._main.recorder.homes, self._home
         token = homes.enter(home) if home is not None else None
-        self.died_in_kickoff = True
         try:
             yield
-            self.died_in_kickoff, self.has_finished = False, True
+            self.has_finished = True
+        except BaseException as error:
+            self._errors.append(error)
+            raise
         finally:
             if home is not None:
                 homes.leave(home, token)
+
+    def raised(self, error: BaseException) -> bool:
+        """Whether an error came from a kickoff, perhaps as another one's cause: what is recorded is still wanted."""
+        seen: set[int] = set()
+        at: BaseException | None = error
+        while at is not None and id(at) not in seen:
+            if any(at is known for known in self._errors):
+                return True
+            seen.add(id(at))
+            at = at.__cause__ or at.__context__
+        return False
 
     def close(self) -> None:
         """The attempt is over: give everything back."""

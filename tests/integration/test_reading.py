@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlite_utils import Database
@@ -190,3 +191,25 @@ def test_own_events_show_in_the_state_and_in_the_list_of_runs(log: eventlog.Log)
         ("main", None, None, 5),
         ("exp", "main", 5, 1),
     ]
+
+
+def test_a_type_that_is_new_while_one_reads_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever follows some types sees later events of the others, and would never come back for what it missed.
+
+    Seen to fail when the names of types were looked up before the events.
+    """
+    with eventlog.open(tmp_path / "log.db") as log:
+        log.append("t.known", run="r")
+        reader, query = log.reader, log.reader.query
+
+        def late(sql: str, *args: object) -> list[Any]:
+            if "SELECT seq" in sql:
+                monkeypatch.setattr(reader, "query", query)
+                log.append_many([("t.new", {}), ("t.known", {})], run="r")
+            return query(sql, *args)
+
+        monkeypatch.setattr(reader, "query", late)
+        row = reader.branch_id("r", "main")
+        found = [event.type for event in reader.stored(row, types=["t.known", "t.new"])]
+
+    assert found == ["t.known", "t.new", "t.known"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import msgspec
 import pytest
 
 import eventlog
+from eventlog.ledger.book import Book
 from eventlog.ledger.claims import Claims
+from eventlog.ledger.events import StepCompleted, WorkEvent
 from eventlog.owner import Owner, _start_time, this_process
 from tests.integration.pipelines import RUN, Team
 from tests.verifying import problems
@@ -68,6 +71,50 @@ def test_two_that_look_at_the_same_moment_do_not_both_have_an_item(
         thread.join(30)
 
     assert (len(bodies), results) == (1, [1, 1])
+
+
+@pytest.mark.parametrize("own_runs", [False, True])
+def test_a_crowd_of_threads_does_each_item_once(log: eventlog.Log, own_runs: bool) -> None:
+    """Eight threads, each through all items, on one ``Run`` object or on one each: every thread gets every result."""
+    names, bodies = [f"item-{n}" for n in range(12)], []
+    shared = log.run(RUN, items=names)
+
+    def body(name: str) -> str:
+        bodies.append(name)
+        return f"{name} done"
+
+    def worker(_number: int) -> list[str]:
+        run = log.run(RUN, items=names) if own_runs else shared
+        with run:
+            return [run.step(name, body, name) for name in names]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(worker, range(8)))
+
+    assert found == [[f"{name} done" for name in names]] * 8
+    assert sorted(bodies) == sorted(names)
+    assert log.ledger(RUN).session().completed_items == names
+
+
+def test_a_result_that_cannot_be_recorded_is_the_callers_all_the_same(
+    log: eventlog.Log, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk is full when an hour of work is done: the program has the result, and a warning says what is missing."""
+    append = Book.append
+
+    def fails(self: Book, event: WorkEvent, event_id: str | None = None) -> int:
+        if isinstance(event, StepCompleted):
+            raise eventlog.AppendError("no space left")
+        return append(self, event, event_id)
+
+    monkeypatch.setattr(Book, "append", fails)
+    with log.run(RUN) as run:
+        first = run.step("a", lambda: 1)
+        monkeypatch.setattr(Book, "append", append)
+        second = run.step("a", lambda: 2)
+
+    assert (first, second) == (1, 2)
+    assert "step_result_not_recorded" in caplog.text
 
 
 class Dies(BaseException):

@@ -17,10 +17,13 @@ from eventlog.record import StoredEvent
 ITEMS, CLAIMS = st.sampled_from(["a", "b", "c"]), st.sampled_from(["1", "2", "3"])
 HASHES = st.sampled_from(["x", "y"])
 FORMER = st.none() | CLAIMS
+COUNTS = st.sampled_from([0, 0, 1, 2])
 
 
-def _started(item: str, claim: str, over: str | None, inputs: str, upstream: dict[str, str]) -> ev.StepStarted:
-    return ev.StepStarted(item=item, claim=claim, supersedes=over, inputs_hash=inputs, upstream=upstream)
+def _started(
+    item: str, claim: str, over: str | None, after: int, inputs: str, upstream: dict[str, str]
+) -> ev.StepStarted:  # fmt: skip
+    return ev.StepStarted(item=item, claim=claim, supersedes=over, after=after, inputs_hash=inputs, upstream=upstream)
 
 
 SAID: st.SearchStrategy[ev.WorkEvent] = st.one_of(
@@ -30,8 +33,8 @@ SAID: st.SearchStrategy[ev.WorkEvent] = st.one_of(
         in_progress_item=st.none() | ITEMS, next_items=st.none() | st.lists(ITEMS),
         blocked_items=st.none() | st.dictionaries(ITEMS, st.just("why"), max_size=2),
     ),
-    st.builds(ev.StepClaimed, item=ITEMS, claim=CLAIMS, supersedes=FORMER),
-    st.builds(_started, ITEMS, CLAIMS, FORMER, HASHES, st.dictionaries(ITEMS, HASHES, max_size=2)),
+    st.builds(ev.StepClaimed, item=ITEMS, claim=CLAIMS, supersedes=FORMER, after=COUNTS),
+    st.builds(_started, ITEMS, CLAIMS, FORMER, COUNTS, HASHES, st.dictionaries(ITEMS, HASHES, max_size=2)),
     st.builds(ev.StepRenewed, item=ITEMS, claim=CLAIMS, until_ns=st.integers(0, 9)),
     st.builds(ev.StepMoved, item=ITEMS, claim=CLAIMS, branch=st.just("other")),
     st.builds(ev.StepCompleted, item=ITEMS, claim=FORMER, result=st.just({"value": 1}), result_hash=HASHES),
