@@ -200,9 +200,9 @@ class Leases:
 class Renewal:
     """A thread that renews leases in time; it keeps no process alive."""
 
-    def __init__(self, renew: Callable[[], bool], every_s: float = LEASE_S / 3) -> None:
-        """``renew()`` tells whether it worked; it raises nothing."""
-        self._renew, self._every_s = renew, every_s
+    def __init__(self, renew: Callable[[], bool], lasts_s: float | None = None) -> None:
+        """``renew()`` tells whether it worked; it raises nothing. ``lasts_s``: how long what it renews holds."""
+        self._renew, self._lasts_s = renew, lasts_s
         self._stop: threading.Event | None = None
 
     def start(self) -> None:
@@ -226,10 +226,10 @@ class Renewal:
         return True
 
     def _work(self, stop: threading.Event) -> None:
-        """Renew in time, and soon again what did not work."""
-        wait_s = self._every_s
+        """Renew thrice within its time, and soon again what did not work."""
+        every_s = wait_s = (self._lasts_s or LEASE_S) / 3
         while not stop.wait(wait_s):
-            wait_s = self._every_s if self._renew() else RETRY_S
+            wait_s = every_s if self._renew() else RETRY_S
 
 
 def _until_ns() -> int:

@@ -48,7 +48,7 @@ class Claims:
         self._taken: dict[str, str] = {}
         """Item → claim of those that were taken and are not begun."""
         self._lock = threading.RLock()
-        self._renewal = Renewal(self._renew, CLAIM_S / 3)
+        self._renewal = Renewal(self._renew, CLAIM_S)
 
     def hold(self, item: str, claim: str) -> None:
         """Work under a claim; it is renewed until ``drop``."""

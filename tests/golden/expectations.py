@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 import eventlog
-from eventlog.record import OWN_PREFIX, Event
+from eventlog.record import OWN_PREFIX, WORK_TYPES, Event
 
 FOLDER = Path(__file__).parent
 CURSORS = 8
@@ -55,9 +55,21 @@ def observe(log: eventlog.Log, at: dict[str, dict[str, list[int]]] | None = None
             for run, names in at.items()
         },
         "heads": {run: {name: log.state(run, branch=name) for name in names} for run, names in at.items()},
+        "ledgers": {run: _ledger(log, run, at[run]["main"]) for run in log.reader.runs_with(WORK_TYPES)},
     }
     plain: dict[str, Any] = json.loads(msgspec.json.encode(said))
     return plain
+
+
+def _ledger(log: eventlog.Log, run: str, seqs: list[int]) -> dict[str, Any]:
+    """Return what the ledger of a run says, at each cursor."""
+    ledger = log.ledger(run)
+    return {
+        str(to): {
+            "session": ledger.session(to=to), "features": ledger.features(to=to), "memories": ledger.memory.all(to=to)
+        }
+        for to in seqs
+    } | {"now": {"session": ledger.session()}}  # fmt: skip
 
 
 def cursors_of(said: dict[str, Any]) -> dict[str, dict[str, list[int]]]:

@@ -21,11 +21,15 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import eventlog
 from eventlog import lease, owner
+from eventlog.ledger import steps
+from eventlog.ledger.progress import Claim
 from eventlog.schema import FORMAT
 from tests.golden.expectations import FOLDER, observe
-from tests.golden.programs import LEAF, PROGRAMS, World, go_on
+from tests.golden.programs import LEAF, PROGRAMS, STEPS, World, go_on, pipeline
 
 RUN = "golden"
 DEAD = 9
@@ -139,6 +143,28 @@ def notes(file: Path) -> None:
         log.append("note.nobody", {"n": 4})
 
 
+def pipeline_in(file: Path, world: World | None = None) -> list[str]:
+    """Do the steps of the pipeline in a log; returns their results."""
+    with eventlog.open(file) as log, log.run(RUN, items=STEPS) as run:
+        return pipeline(run, world or World())
+
+
+def pipeline_killed(file: Path) -> None:
+    """Do a pipeline until its process is gone in the middle of its second step; then people say something about it."""
+
+    def die(call: int) -> None:
+        if call == 4:
+            os._exit(DEAD)
+
+    if in_child(lambda: pipeline_in(file, World(die))) != DEAD:
+        raise SystemExit("the pipeline did not die")
+    with eventlog.open(file) as log:
+        ledger = log.ledger(RUN)
+        ledger.note("its process is gone")
+        ledger.block("report", "until somebody has read it")
+        ledger.unblock("report")
+
+
 WRITERS: dict[str, tuple[Callable[[Path], object], str | None]] = {
     "agent": (whole("agent"), "agent"),
     "crew": (whole("crew"), "crew"),
@@ -148,6 +174,8 @@ WRITERS: dict[str, tuple[Callable[[Path], object], str | None]] = {
     "flow_killed": (killed("flow", 3), "flow"),
     "forked": (forked, "crew"),
     "notes": (notes, None),
+    "pipeline": (pipeline_in, None),
+    "pipeline_killed": (pipeline_killed, None),
     "review": (whole("review"), "review"),
     "review_waiting": (waiting, "review"),
 }
@@ -178,6 +206,10 @@ def expectation(file: Path, program: str | None) -> dict[str, Any]:
     with eventlog.open(file, readonly=True) as log:
         said = observe(log)
     ends = outcomes(file, program, list(said["heads"][RUN])) if program else {}
+    if file.stem.startswith("pipeline"):
+        world = World()
+        texts = pipeline_in(Path(shutil.copy(file, file.with_name("copy.db"))), world)
+        ends = {"pipeline": {"texts": texts, "calls": world.calls, "tool_runs": len(world.tool_runs)}}
     made_with = {name: version_of(name) for name in ("crewai-eventlog", "crewai")}
     return {"made_with": made_with, "program": program, "outcomes": ends, **said}
 
@@ -209,6 +241,7 @@ def main(version: str) -> None:
         raise SystemExit(f"this code writes v{FORMAT}; {version} can only be written by the code of its time")
     owner._this_process = lambda _pid: NOWHERE  # type: ignore[assignment]
     lease._until_ns = lambda: LONG_AGO_NS
+    steps.new_claim = lambda: Claim(uuid.uuid4().hex, msgspec.json.encode(NOWHERE).decode(), LONG_AGO_NS)  # type: ignore[attr-defined]  # it is imported there
     missing = [name for name in WRITERS if not (FOLDER / version / f"{name}.db").exists()]
     failed = [name for name in missing if in_child(lambda name=name: write(name, FOLDER / version)) != 0]  # type: ignore[misc]
     shutil.rmtree(STORAGE.parent, ignore_errors=True)

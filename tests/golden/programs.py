@@ -191,3 +191,29 @@ def review(world: World) -> Program:
 
 PROGRAMS: dict[str, Callable[[World], Program]] = {"crew": crew, "flow": flow, "agent": agent, "review": review}
 """What a log's ``program`` names."""
+
+
+# -- pipelines -------------------------------------------------------------------------------------------
+
+STEPS = ["scan", "mend", "report"]
+
+
+def pipeline(run: eventlog.Run, world: World) -> list[str]:
+    """Do all steps, each with a crew and the result of the one before; deliver a feature, remember what was found."""
+
+    def work(step: str, before: str) -> str:
+        agent = world.agent("Worker", rounds=1)
+        text = f"{step} {{topic}}, given: {before}"
+        tasks = [Task(description=text, expected_output="A text", agent=agent)]
+        found = str(Crew(agents=[agent], tasks=tasks).kickoff(inputs=TOPIC))
+        run.memory.save(f"{step}: {found}", metadata={"step": step}, agent="worker")
+        return found
+
+    texts = [""]
+    for step in STEPS:
+        texts.append(run.step(step, work, step, texts[-1]))
+    feature = run.feature("leaves", description="Leaves are described", category="tea", test_steps=["taste", "colour"])
+    feature.passed("taste", by="taster")
+    feature.failed("colour", by="taster", reason="too pale")
+    run.summary(f"All done. {LEAF * 10}")
+    return texts[1:]

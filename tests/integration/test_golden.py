@@ -14,7 +14,7 @@ from eventlog.schema import FORMAT
 from eventlog.transfer.exports import export_lines
 from eventlog.transfer.imports import import_file
 from tests.golden.expectations import FOLDER, cursors_of, differences, expected, names, observe, versions
-from tests.golden.programs import PROGRAMS, World, go_on
+from tests.golden.programs import PROGRAMS, STEPS, World, go_on, pipeline
 from tests.verifying import problems
 
 RUN = "golden"
@@ -26,6 +26,8 @@ FINISHED = [
     for version, name, branch in BRANCHES
     if expected(version, name)["heads"][RUN][branch]["status"] == "completed"
 ]
+
+PIPELINES = [(version, name) for version, name in LOGS if name.startswith("pipeline")]
 
 every_log = pytest.mark.parametrize(("version", "name"), LOGS)
 
@@ -40,7 +42,7 @@ def changes(log: eventlog.Log, version: str, name: str) -> list[str]:
     """Return in what a log is not what it was when it was written."""
     before = expected(version, name)
     now = observe(log, cursors_of(before))
-    return list(differences({key: before[key] for key in now}, now))
+    return list(differences({key: before[key] for key in now if key in before}, now))
 
 
 def checksum(path: Path) -> str:
@@ -147,6 +149,19 @@ def test_a_run_of_an_earlier_version_is_gone_on_with(file: Path, version: str, n
         "tool_runs": len(world.tool_runs),
         "questions": len(world.questions),
     }
+    assert list(problems(file)) == []
+
+
+@pytest.mark.parametrize(("version", "name"), PIPELINES)
+def test_a_pipeline_of_an_earlier_version_is_gone_on_with(file: Path, version: str, name: str) -> None:
+    """A finished one gives its results, a killed one goes on in the middle of its step, as they would have then."""
+    world = World()
+    with eventlog.open(file) as log, log.run(RUN, items=STEPS) as run:
+        texts = pipeline(run, world)
+
+    assert expected(version, name)["outcomes"]["pipeline"] == {
+        "texts": texts, "calls": world.calls, "tool_runs": len(world.tool_runs),
+    }  # fmt: skip
     assert list(problems(file)) == []
 
 

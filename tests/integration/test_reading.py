@@ -202,7 +202,7 @@ def test_a_type_that_is_new_while_one_reads_is_not_missed(tmp_path: Path, monkey
         log.append("t.known", run="r")
         reader, query = log.reader, log.reader.query
 
-        def late(sql: str, *args: object) -> list[Any]:
+        def late(sql: str, *args: Any) -> list[Any]:
             if "SELECT seq" in sql:
                 monkeypatch.setattr(reader, "query", query)
                 log.append_many([("t.new", {}), ("t.known", {})], run="r")
