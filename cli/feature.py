@@ -11,6 +11,7 @@ from eventlog.cli.feature_page import feature_page, list_row
 from eventlog.cli.opening import reading
 from eventlog.cli.options import Settings, examples, shared_options
 from eventlog.cli.output import Table, note, show_json, show_page
+from eventlog.cursors import find_moment
 from eventlog.ledger.book import Book
 from eventlog.ledger.feature import Features
 from eventlog.ledger.features import FEATURE_TYPES, FeatureInfo
@@ -40,13 +41,14 @@ def list_features(
     settings: Settings, run: str | None, status: str | None, category: str | None, branch: str | None, to: str | None
 ) -> None:
     """List the features of RUN, or of all runs."""
-    if run is None and (branch is not None or to is not None):
-        raise click.UsageError("--branch and --to need RUN")
+    if run is None and branch is not None:
+        raise click.UsageError("--branch needs RUN")
     with reading(settings) as log:
+        moment = to if run is not None or to is None else find_moment(log.reader, to)
         places = [(name, MAIN_BRANCH) for name in log.reader.runs_with(FEATURE_TYPES)]
         if run is not None:
             places = [(run, branch or MAIN_BRANCH)]
-        found = [(name, info) for name, on in places for info in _at(log, name, on).features(status, category, to)]
+        found = [(name, info) for name, on in places for info in _at(log, name, on).features(status, category, moment)]
     if settings.as_json:
         show_json([_as_json(name, info) for name, info in found])
     elif not found:

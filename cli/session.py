@@ -34,12 +34,16 @@ def session() -> None:
     """See how far long pipelines are, and let their items be done again."""
 
 
-@session.command("list", epilog=examples("eventlog session list", "eventlog session list --json"))
+_to = click.option("--to", metavar="ID", help="Seq, event id, ISO time (UTC) or 'latest'; that event included.")
+
+
+@session.command("list", epilog=examples("eventlog session list", "eventlog session list --to 2026-01-15T12:00"))
+@_to
 @shared_options
-def list_sessions(settings: Settings) -> None:
+def list_sessions(settings: Settings, to: str | None) -> None:
     """List the pipelines: the runs that have steps."""
     with reading(settings) as log:
-        found = log.sessions()
+        found = log.sessions(to)
     if settings.as_json:
         show_json([_as_json(each) for each in found])
     elif not found:
@@ -61,7 +65,7 @@ _branch = click.option("--branch", default=MAIN_BRANCH, show_default=True, help=
 )  # fmt: skip
 @_run
 @_branch
-@click.option("--to", metavar="ID", help="Seq, event id, ISO time (UTC) or 'latest'; that event included.")
+@_to
 @click.option("--full", is_flag=True, help="Show the outputs of items in their whole length.")
 @click.option("--watch", is_flag=True, help="Show it again whenever something happens, until all is done.")
 @shared_options

@@ -18,7 +18,7 @@ from typing_extensions import Self
 from eventlog import errors, storage, writer
 from eventlog.compaction.compact import Progress, Wish, compact, no_progress
 from eventlog.compaction.report import CompactionReport
-from eventlog.cursors import Cursor, find_cursor, find_event
+from eventlog.cursors import Cursor, find_cursor, find_event, find_moment
 from eventlog.forgetting.forget import forget_event, forget_value
 from eventlog.forgetting.report import ForgetReport
 from eventlog.fork import make_fork
@@ -173,10 +173,15 @@ class Log:
         """
         return Memory(self, namespace=namespace, embedder=embedder)
 
-    def sessions(self) -> list[Session]:
-        """Return how far every run with steps has come on its main branch, in the order of the runs."""
-        names = self.reader.runs_with(SESSION_TYPES)
-        return [self.ledger(name).session() for name in names]
+    def sessions(self, to: str | int | None = None) -> list[Session]:
+        """Return how far every run with steps had come on its main branch at a cursor of the log, in their order.
+
+        Raises:
+            NotFoundError, AmbiguousCursorError: the cursor means nothing, or too much.
+        """
+        moment = None if to is None else find_moment(self.reader, to)
+        found = (self.ledger(name).session(moment) for name in self.reader.runs_with(SESSION_TYPES))
+        return [session for session in found if session.cursor]
 
     def append(
         self,

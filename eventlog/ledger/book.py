@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from eventlog.cursors import find_cursor
+from eventlog.cursors import find_moment
 from eventlog.errors import BranchNotFoundError, LogUnwritableError, RunNotFoundError
 from eventlog.ledger.events import WorkEvent, fields_of, with_texts
 from eventlog.lineage import SEQ_MAX, steadily
@@ -98,12 +98,12 @@ class Book:
         return next((high for owner, _, high in self.reader.ancestry(row, SEQ_MAX) if owner == other), 0)
 
     def cursor(self, to: str | int | None) -> int:
-        """Return the seq that a cursor means on the branch; ``None`` means its head.
+        """Return the seq up to which events count at a cursor, also below a base; ``None`` means all.
 
         Raises:
-            NotFoundError, AmbiguousCursorError: it means nothing there, or too much.
+            NotFoundError, AmbiguousCursorError: it means nothing, or too much.
         """
-        return SEQ_MAX if to is None else find_cursor(self.reader, to, self.run, self.branch).seq
+        return find_moment(self.reader, to, self.run, self.branch)
 
     def stored(self, types: Sequence[str], after: int = 0, to: int = SEQ_MAX) -> Iterator[StoredEvent]:
         """Yield events of the lineage in order, also those below a base: compaction keeps the ledger's.

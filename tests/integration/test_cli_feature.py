@@ -116,8 +116,7 @@ def test_json_is_the_whole_feature(cli: Cli) -> None:
         (("show", RUN), 2, "Missing argument 'FEATURE'"),
         (("list", "nobody"), 1, "no run 'nobody'"),
         (("list", RUN, "--branch", "c"), 1, "no branch 'audit/c'"),
-        (("list", "--branch", "b"), 2, "need RUN"),
-        (("list", "--to", "3"), 2, "need RUN"),
+        (("list", "--branch", "b"), 2, "needs RUN"),
         (("nonsense",), 2, "nonsense"),
     ],
 )
@@ -155,3 +154,15 @@ def test_looking_at_features_does_not_load_crewai(cli: Cli) -> None:
     assert result.code == 0
     assert "no injection" in result.out
     assert " crewai" not in result.err
+
+
+def test_a_list_of_all_runs_can_be_seen_at_any_event(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What had been defined by then, of every run."""
+    cli = Cli(tmp_path / "log.db", capsys)
+    with eventlog.open(cli.db) as log:
+        log.ledger("one").feature("a", description="first")
+        log.ledger("two").feature("b", description="second")
+        seqs = [event.seq for event in log.events()]
+    names = [[each["name"] for each in json.loads(cli("feature", "list", "--to", seq, "--json").out)] for seq in seqs]
+
+    assert names == [["a"], ["a", "b"]]

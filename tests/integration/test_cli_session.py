@@ -101,3 +101,15 @@ def test_watching_ends_when_all_is_done(tmp_path: Path) -> None:
 
     assert (child.returncode, err) == (0, "")
     assert [text in out for text in ("0 of 2", "1 of 2", "2 of 2")] == [True, True, True]
+
+
+def test_a_list_can_be_seen_at_any_event(cli: Cli) -> None:
+    """Where every pipeline stood by then; those that had not begun are not there."""
+    with eventlog.open(cli.db) as log, log.run("later", items=["x"]):
+        begun = next(event.seq for event in log.events("later"))
+    then, now = (json.loads(cli("session", "list", "--to", to, "--json").out) for to in (begun - 1, begun))
+    early = json.loads(cli("session", "list", "--to", 2, "--json").out)
+
+    assert [each["run"] for each in then] == [RUN]
+    assert [each["run"] for each in now] == [RUN, "later"]
+    assert [(each["run"], each["completed_items"]) for each in early] == [(RUN, [])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -14,11 +15,12 @@ import msgspec
 import pytest
 
 import eventlog
+from eventlog.ledger import claims
 from eventlog.ledger.book import Book
 from eventlog.ledger.claims import Claims
 from eventlog.ledger.events import StepCompleted, WorkEvent
 from eventlog.owner import Owner, _start_time, this_process
-from tests.integration.pipelines import RUN, Team
+from tests.integration.pipelines import RUN, Team, done
 from tests.verifying import problems
 
 
@@ -200,3 +202,29 @@ def test_a_fork_of_a_session_knows_what_its_items_asked_by_then_and_no_more(log:
     assert {name: counts[name] for name in events if name != "other"} == {
         name: count for name, count in events.items() if name != "other"
     }
+
+
+def test_a_claim_is_renewed_as_long_as_its_worker_works(log: eventlog.Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step may take hours: workers of other hosts see that somebody is at it."""
+    monkeypatch.setattr(claims, "CLAIM_S", 0.3)
+    with log.run(RUN) as run:
+        run.step("a", time.sleep, 0.7)
+        run.step("b", time.sleep, 0.0)
+    renewals = [event.payload for event in log.events(RUN, types=["eventlog.step_renewed"])]
+    begun = next(event.payload["until_ns"] for event in log.events(RUN, types=["eventlog.step_started"]))
+
+    assert len(renewals) >= 3
+    assert {renewal["item"] for renewal in renewals} == {"a"}
+    assert begun < renewals[0]["until_ns"] < renewals[-1]["until_ns"]
+
+
+def test_a_session_at_a_cursor_below_a_base_is_what_it_was(tmp_path: Path) -> None:
+    """Compaction keeps the ledger whole: also how the pipeline stood before what is gone."""
+    file = tmp_path / "log.db"
+    done(file)
+    with eventlog.open(file) as log:
+        seqs = [event.seq for event in log.events(RUN, types=["eventlog.step_*"])]
+        before = [log.ledger(RUN).session(to=seq) for seq in seqs]
+        log.compact(0)
+
+        assert [log.ledger(RUN).session(to=seq) for seq in seqs] == before
