@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -128,7 +130,12 @@ class Follower(Generic[S]):
     ) -> None:
         """``apply`` changes the state it is given."""
         self._book, self._types, self._initial, self._apply = book, types, initial, apply
-        self._state, self._seq = initial(), 0
+        self.begin_anew()
+        _followers.add(self)
+
+    def begin_anew(self) -> None:
+        """Trust nothing that was folded before."""
+        self._state, self._seq = self._initial(), 0
         self._lock = threading.RLock()
 
     def look(self, view: Callable[[S], V]) -> V:
@@ -153,3 +160,16 @@ class Follower(Generic[S]):
         for event in self._book.stored(self._types, after=self._seq):
             self._apply(self._state, event)
             self._seq = event.seq
+
+
+_followers: weakref.WeakSet[Follower[Any]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    """The thread that held a lock, in the middle of a fold, does not exist here."""
+    for follower in list(_followers):
+        follower.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from uuid import uuid4
 
 import msgspec
@@ -20,7 +22,7 @@ CLAIM_S = 300.0
 """How long a claim holds that nobody renews. It matters to other hosts only: a dead worker of this one is seen."""
 
 _held: set[str] = set()
-"""Claims that somebody in this process works on; those of a forked child's parent are not its own: see ``lives``."""
+"""Claims that somebody in this process works on."""
 
 log = Logger(__name__)
 
@@ -44,6 +46,11 @@ class Claims:
     def __init__(self, book: Book) -> None:
         """Nothing is claimed yet."""
         self._book = book
+        self.begin_anew()
+        _all.add(self)
+
+    def begin_anew(self) -> None:
+        """Have no claims."""
         self._items: dict[str, str] = {}
         self._taken: dict[str, str] = {}
         """Item → claim of those that were taken and are not begun."""
@@ -100,3 +107,17 @@ class Claims:
             log.debug("claim_not_renewed", error=repr(error))
             return False
         return True
+
+
+_all: weakref.WeakSet[Claims] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    """What was claimed is the parent's; so is the thread that renews it."""
+    _held.clear()
+    for claims in list(_all):
+        claims.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -116,6 +116,17 @@ def test_what_a_dead_worker_had_begun_another_one_ends(nursery: Nursery, tmp_pat
     assert list(problems(tmp_path / "log.db")) == []
 
 
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("seed", range(rounds(2, 10)))
+def test_a_forked_child_does_steps_of_its_own(nursery: Nursery, tmp_path: Path, seed: int) -> None:
+    """It inherits folds and claims in whatever state threads had them: it begins anew, and takes nobody's item."""
+    assert nursery.run("steps", "forking", tmp_path) == 0
+    names = [f"{who}-{n}" for who in ("child", "thread-0", "thread-1") for n in range(5)]
+
+    assert touches(tmp_path) == {f"body {name}": 1 for name in [*names, "shared"]}
+    assert sorted(session_of(tmp_path).completed_items) == sorted([*names, "shared", "outer"])
+
+
 HANGING = """
 import sys
 import eventlog

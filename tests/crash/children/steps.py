@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -90,6 +91,34 @@ def everybody_in_order(folder: Path, count: int, items: list[str], delay: float)
         (folder / f"results-{number}.json").write_text(json.dumps(results))
 
     _in_children([partial(program, n) for n in range(count)])
+
+
+def forking(folder: Path) -> None:
+    """Fork in the middle of a step, with other threads at work; parent and child each do steps on the same ``run``."""
+    _begin(folder, 0)
+    with eventlog.open(folder / "log.db") as log, log.run(RUN) as run:
+
+        def outer() -> str:
+            busy = [threading.Thread(target=_many, args=(run, f"thread-{n}"), daemon=True) for n in range(2)]
+            for thread in busy:
+                thread.start()
+            pid = os.fork()
+            if pid == 0:
+                _many(run, "child")
+                os._exit(0)  # the parent's handlers are not ours
+            os.waitpid(pid, 0)
+            for thread in busy:
+                thread.join()
+            return "outer"
+
+        run.step("outer", outer)
+
+
+def _many(run: eventlog.Run, name: str) -> None:
+    """Do a few steps of one's own, and one that all do."""
+    for number in range(5):
+        run.step(f"{name}-{number}", witness.note, f"body {name}-{number}")
+    run.step("shared", witness.note, "body shared")
 
 
 def _in_children(programs: list[Callable[[], None]]) -> None:
