@@ -8,7 +8,9 @@ import pytest
 
 import eventlog
 from eventlog.record import WORK_TYPES, Event
-from tests.integration.pipelines import ITEMS, RUN, done
+from eventlog.transfer.exports import export_lines
+from eventlog.transfer.imports import import_file
+from tests.integration.pipelines import ITEMS, RUN, Team, done
 from tests.integration.resuming import cut
 from tests.torture import TORTURE, drawn
 from tests.verifying import problems
@@ -79,3 +81,30 @@ def test_a_fork_in_the_middle_of_a_step_goes_on_in_the_middle(tmp_path: Path, co
         assert results == expected
         assert team.calls - asked_before == 12 - asked(left)
         assert log.ledger(RUN).session() == before
+
+
+@pytest.mark.parametrize("way", ["export", "backup", "encrypted"])
+def test_a_pipeline_travels_and_goes_on_elsewhere(tmp_path: Path, way: str) -> None:
+    """Half done, it is exported, backed up or encrypted: what is known is known in the other file, too."""
+    expected, team = done(tmp_path / "log.db")
+    whole = events_of(tmp_path / "log.db")
+    seq = [event.seq for event in whole if event.type == "eventlog.llm_exchange"][5]
+    file, other = cut(tmp_path / "log.db", seq, tmp_path / "cut.db"), tmp_path / "other.db"
+    key = "correct horse" if way == "encrypted" else None
+    with eventlog.open(file) as log:
+        before = log.ledger(RUN).session()
+        if way == "backup":
+            log.backup(other)
+        else:
+            lines = tmp_path / "lines.jsonl"
+            lines.write_bytes(b"".join(export_lines(log, None)))
+            with eventlog.open(other, key=key) as target:
+                import_file(target, lines)
+    again = Team()
+    with eventlog.open(other, key=key) as log:
+        assert log.ledger(RUN).session() == before
+        with log.run(RUN, items=ITEMS) as run:
+            results = again.pipeline(run)
+
+    assert results == expected
+    assert again.calls == team.calls - asked([event for event in whole if event.seq <= seq])
