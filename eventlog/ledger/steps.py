@@ -397,8 +397,9 @@ class Attempt:
         return step.branch, None if step.placed_on == book.branch else book.end_of(step.placed_on)
 
     def new_branch(self) -> str:
-        """Return a name for a branch of its own."""
-        return f"step-{self.mark[1:]}-{self._claim[:6]}"
+        """Return a name for a branch of its own; names of branches stay clear in an encrypted log."""
+        item = "" if self.steps.book.writer.key else f"{self.mark[1:]}-"
+        return f"step-{item}{self._claim[:6]}"
 
     def move(self, branch: str) -> None:
         """Say that from now on they are recorded there."""
