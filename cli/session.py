@@ -13,20 +13,13 @@ from eventlog.cli.options import Settings, examples, shared_options
 from eventlog.cli.output import Table, flush, is_terminal, note, show_json, show_page, write_line
 from eventlog.cli.session_page import list_row, session_page
 from eventlog.cli.text import harmless
-from eventlog.errors import LogNotFoundError, NotFoundError
+from eventlog.errors import LogNotFoundError
 from eventlog.ledger.features import FeatureInfo
-from eventlog.ledger.session import Session
+from eventlog.ledger.session import Item, Session
 from eventlog.log import Log, open_log
 from eventlog.record import MAIN_BRANCH
 
 POLL_S = 0.5
-
-
-class ItemNotFoundError(NotFoundError):
-    """A session has no such item."""
-
-    what = "item"
-    hint = "list them: eventlog session show RUN"
 
 
 @click.group(epilog=examples("eventlog session list", "eventlog session show nightly --watch"))
@@ -158,24 +151,25 @@ def unblock(settings: Settings, run: str, item: str, branch: str) -> None:
 
 
 def _say(settings: Settings, run: str, branch: str, item: str, what: str, *args: str | None) -> None:
-    """Append what a person says about an item, and show it.
-
-    Raises:
-        ItemNotFoundError: the session has no such item.
-    """
+    """Append what a person says about an item, and show it."""
     if not settings.db.exists():  # opening for writing would make it
         raise LogNotFoundError(str(settings.db))
     with open_log(settings.db) as log:
         log.reader.branch_id(run, branch)
         ledger = log.ledger(run, branch=branch)
-        if item not in ledger.session():
-            raise ItemNotFoundError(item)
         getattr(ledger, what)(item, *args)
         found = ledger.session()
     if settings.as_json:
         show_json(_as_json(found))
     else:
-        write_line(harmless(f"{item} is {found.item(item).status}"))
+        write_line(harmless(_sentence(found.item(item))))
+
+
+def _sentence(item: Item) -> str:
+    """Return where an item stands after something was said about it."""
+    if item.status == "completed" and item.blocked:
+        return f"{item.name} is completed; if it has to be done again, it is blocked: {item.blocked}"
+    return f"{item.name} is {item.status}"
 
 
 def _as_json(found: Session) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def _facts(found: Session) -> list[tuple[str, str]]:
         ("status", found.status),
         ("progress", bar(found)),
         ("in progress", _under_way(found)),
-        ("blocked", "\n".join(f"{i.name}: {i.reason or ''}" for i in found.items if i.status == "blocked")),
+        ("blocked", "\n".join(f"{i.name}: {i.blocked}" for i in found.items if i.blocked is not None)),
         ("next", one_line(", ".join(found.next_items), 100)),
         ("summary", found.summary or ""),
         ("begun", moment(found.created_at_ns)[:19]),
@@ -72,10 +72,22 @@ def _who(item: Item) -> str:
 
 def _row(number: int, item: Item) -> tuple[str, ...]:
     """Return the row of one item."""
-    text = as_text(item.output) if item.status in ("completed", "stale") else item.error or item.reason or ""
+    text = _result(item)
     return (
         str(number), item.status, item.name, str(item.attempts or ""), _took(item), one_line(text, EXCERPT_CHARS)
     )  # fmt: skip
+
+
+def _result(item: Item) -> str:
+    """Return what a person wants to know of an item: its output, or why there is none."""
+    if item.status == "stale" and item.reason:
+        return f"to be done again: {item.reason}"
+    if item.unkept is not None:
+        return f"not kept, done again at each start: {item.unkept}"
+    if item.status in ("completed", "stale"):
+        says = item.output.get("raw") if isinstance(item.output, dict) else None
+        return says if isinstance(says, str) else as_text(item.output)
+    return item.error or item.blocked or item.reason or ""
 
 
 def _took(item: Item) -> str:

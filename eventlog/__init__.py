@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         FeatureNotFoundError,
         ForgetError,
         FormatTooNewError,
+        ItemNotFoundError,
         LeaseLostError,
         LogClosedError,
         LogDamagedError,
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
         StepBlockedError,
         StepBusyError,
         StepError,
-        StepLostError,
         StepOrderError,
         TestStepError,
     )
@@ -97,7 +97,8 @@ _HOMES = {
         " LogDamagedError LogMovedError LogNotFoundError LogOpenError"
         " LogUnwritableError MemoryNotFoundError MemoryScopeError MemoryValueError"
         " NotAnEventLogError NotEncryptedError NotFoundError RunBusyError RunNotFoundError"
-        " SequenceConflictError StaleStepError StepBlockedError StepBusyError StepError StepLostError StepOrderError"
+        " ItemNotFoundError SequenceConflictError"
+        " StaleStepError StepBlockedError StepBusyError StepError StepOrderError"
         " FeatureIncompleteError FeatureNotFoundError SessionNotFoundError TestStepError"
     ),
     "forgetting.report": "ForgetReport",
@@ -160,6 +161,7 @@ __all__ = [  # sorted by name; tested against what can be imported
     "ForgetReport",
     "FormatTooNewError",
     "Item",
+    "ItemNotFoundError",
     "LeaseLostError",
     "Ledger",
     "Log",
@@ -203,7 +205,6 @@ __all__ = [  # sorted by name; tested against what can be imported
     "StepBlockedError",
     "StepBusyError",
     "StepError",
-    "StepLostError",
     "StepOptions",
     "StepOrderError",
     "StoredEvent",

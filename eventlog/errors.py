@@ -20,7 +20,6 @@
     ├── StepError               a step of a pipeline is not to be done now
     │   ├── StepBlockedError        somebody blocked it
     │   ├── StepBusyError           another worker has it
-    │   ├── StepLostError           another worker has taken it over meanwhile
     │   ├── StepOrderError          what it depends on is not done
     │   └── StaleStepError          its result is of other inputs, and on_stale="fail"
     ├── BranchExistsError       the run has a branch of that name already
@@ -35,6 +34,7 @@
     │   ├── BranchNotFoundError
     │   ├── CursorNotFoundError
     │   ├── ExecutionNotFoundError
+    │   ├── ItemNotFoundError
     │   ├── FeatureNotFoundError
     │   ├── MemoryNotFoundError
     │   └── SessionNotFoundError
@@ -58,7 +58,13 @@ class EventLogError(Exception):
     """Base of all errors raised by this library."""
 
     hint: ClassVar[str] = ""
-    """What the reader can do about it; shown by the command line after the message."""
+    """What the reader can do about it; shown by the command line, and by Python 3.11+ below a traceback."""
+
+    def __init__(self, *args: object) -> None:
+        """Have the hint shown with the message."""
+        super().__init__(*args)
+        if self.hint and hasattr(self, "add_note"):
+            self.add_note(f"Hint: {self.hint}")
 
 
 class LogOpenError(EventLogError):
@@ -215,12 +221,6 @@ class StepBusyError(StepError):
     hint = "leave out wait=False to wait for its result; a dead worker of this host has nothing"
 
 
-class StepLostError(StepError):
-    """Another worker has taken it over, or somebody invalidated it, while it was under way: its result is not there."""
-
-    hint = "run.step(...) once more waits for the other worker's result, or does it"
-
-
 class StepOrderError(StepError):
     """What it depends on is not done."""
 
@@ -357,6 +357,24 @@ class CursorNotFoundError(NotFoundError):
 
     what = "event"
     hint = "a cursor is a seq, 'latest', an ISO time or an event id (6 characters or more); see: eventlog log"
+
+
+class ItemNotFoundError(NotFoundError):
+    """A session has no such item."""
+
+    what = "item"
+    hint = "write it as eventlog session show RUN does; a session knows its items once its program has begun"
+
+    def __init__(self, name: str, run: str, items: list[str]) -> None:
+        """Keep the facts a handler needs; ``args`` holds them so pickling works."""
+        super().__init__(name)
+        self.args = (name, run, items)
+        self.run, self.items = run, items
+
+    def __str__(self) -> str:
+        """Say which item, of which session, and what there is."""
+        known = ", ".join(self.items[:20]) or "none yet"
+        return f"no item {self.args[0]!r} in session {self.run!r}; there are: {known}"
 
 
 class ExecutionNotFoundError(NotFoundError):

@@ -27,6 +27,7 @@ from eventlog.ledger.memory import Memory
 from eventlog.ledger.memory_vectors import Embed
 from eventlog.ledger.progress import SESSION_TYPES
 from eventlog.ledger.session import Session
+from eventlog.ledger.work import Items
 from eventlog.lineage import SEQ_MAX
 from eventlog.owner import living_owner
 from eventlog.pipeline import Durability
@@ -147,7 +148,7 @@ class Log:
         return name if self._writer is None and not self._closed else self.writer.encoder.text(name)
 
     def run(
-        self, run: str, *, branch: str = MAIN_BRANCH, items: Collection[str] | None = None, on_change: str = "adapt",
+        self, run: str, *, branch: str = MAIN_BRANCH, items: Items | None = None, on_change: str = "adapt",
         on_tool: Any = "rerun", takeover: bool = False,
     ) -> Run:  # fmt: skip
         """Return the run of that name; entered (``with``), it captures what happens inside.
@@ -158,7 +159,7 @@ class Log:
         position). ``on_tool`` is for tools that were under way when a process ended: ``rerun``,
         ``ask`` (on the terminal), ``fail``, a mapping of tool names or paths to results, or a function
         that returns the result. ``takeover`` takes the branch from another living process. ``items`` are the steps
-        of a long pipeline, in order: see ``run.step`` and ``run.session``.
+        of a long pipeline, in order, or a mapping of each to those that come before it: see ``run.step``.
         """
         return Run(self, run, branch, RunOptions(on_change=on_change, on_tool=on_tool, takeover=takeover), items)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +14,7 @@ import msgspec
 from typing_extensions import Self
 
 from eventlog.errors import EventLogError
-from eventlog.ledger.work import Work
+from eventlog.ledger.work import Items, Work
 from eventlog.references import kind_of
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Run(Work):
     """A named piece of work in a log. Made by ``log.run(name)``."""
 
     def __init__(
-        self, log: Log, name: str, branch: str, options: RunOptions | None = None, items: Collection[str] | None = None
+        self, log: Log, name: str, branch: str, options: RunOptions | None = None, items: Items | None = None
     ) -> None:
         """Nothing is captured before the run is entered; ``options`` and ``items`` as for ``Log.run``."""
         if not name:

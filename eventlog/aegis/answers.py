@@ -70,7 +70,7 @@ def session_answer(found: Session) -> Answer:
         progress_percent=round(100 * done / total, 1) if total else 0.0,
         in_progress_item=found.in_progress_item,
         next_items=found.next_items,
-        blocked_items=[{"item": name, "reason": found.item(name).reason or ""} for name in found.blocked_items],
+        blocked_items=[{"item": name, "reason": found.item(name).blocked or ""} for name in found.blocked_items],
         summary=found.summary,
         last_action=found.last_action,
         agent_id=found.agent,

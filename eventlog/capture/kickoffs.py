@@ -73,6 +73,8 @@ class Kickoff:
         self.given = arguments(original, args, kwargs)
         self.step = step_mark.get()
         """Mark of the step it is part of."""
+        self.live_calls: int | None = None
+        """How often it asked the world, once it is over; ``None``: nobody counted."""
         self.places: dict[int, tuple[Recorder, Home, tuple[str, ...]]] = {}
         """Where it stands in each log, once it has begun; only for one at the top of a run."""
         self.is_placed = False

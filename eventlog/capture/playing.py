@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from eventlog.capture.recorder import Recorder
     from eventlog.codec import Request
     from eventlog.record import NewEvent
+    from eventlog.writer import Writer
 
 MISSING: Any = object()
 """The tape does not hold the answer."""
@@ -80,6 +81,11 @@ class Director(Protocol):
 
 class Reexecutor(Protocol):
     """Executes a run again: nothing but its own recorder captures, and nothing goes to the world."""
+
+    run: str
+    """Name of the run."""
+    writer: Writer
+    """What writes to the log that takes what is executed again."""
 
     @property
     def recorder(self) -> Recorder:

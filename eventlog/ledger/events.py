@@ -30,6 +30,8 @@ class SessionOpened(WorkEvent, frozen=True):
     event_type: ClassVar[str] = "eventlog.session_opened"
     items: list[str] | None = None
     """All that is to be done, in order."""
+    depends_on: dict[str, list[str]] | None = None
+    """Item → those that come before it."""
     agent: str | None = None
 
 
@@ -114,6 +116,8 @@ class StepCompleted(WorkEvent, frozen=True):
     result: Any = None
     """``{"value": …}``."""
     result_hash: str = ""
+    unkept: str | None = None
+    """Why the result will not come back."""
 
 
 class StepKept(WorkEvent, frozen=True):
@@ -227,6 +231,8 @@ class MemorySaved(WorkEvent, frozen=True):
     scope: str
     agent: str | None = None
     metadata: dict[str, Any] = {}
+    origin: str | None = None
+    """Mark of the step that saved it."""
     vector: str | None = None
     """Its embedding: 32-bit floats, little-endian, base64."""
     embedder: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from eventlog.errors import ItemNotFoundError
 from eventlog.ledger import progress
 from eventlog.ledger.book import Book, Follower, Source
 from eventlog.ledger.claims import lives
@@ -31,10 +32,10 @@ class Desk:
         self.book = Book(source, run, branch)
         self.progress: Follower[Progress] = Follower(self.book, SESSION_TYPES, Progress, progress.apply)
         self.features = Features(self.book)
-        self.memory = Memory(source, run, branch, name=self.memory_id)
+        self.memory = Memory(source, run, branch, name=self.name_memory)
 
-    def memory_id(self, _saved: object) -> str | None:
-        """Return the id of what is saved, if the same work saves it again; here it is always something new."""
+    def name_memory(self, _saved: object) -> tuple[str, str] | None:
+        """Return id and origin of what is saved, if the same work may save it again; here it never does."""
         return None
 
 
@@ -89,37 +90,48 @@ class Ledger:
         """Let nobody begin an item until ``unblock``; one that is under way is completed.
 
         Raises:
+            ItemNotFoundError: the session has no such item.
             AppendError: it could not be stored.
         """
-        self._at_desk().book.append(StepBlocked(item=self._name(item), reason=reason))
+        self._at_desk().book.append(StepBlocked(item=self._known(item), reason=reason))
 
     def unblock(self, item: str) -> None:
         """Let an item be begun again.
 
         Raises:
+            ItemNotFoundError: the session has no such item.
             AppendError: it could not be stored.
         """
-        self._at_desk().book.append(StepUnblocked(item=self._name(item)))
+        self._at_desk().book.append(StepUnblocked(item=self._known(item)))
 
     def invalidate(self, item: str, reason: str | None = None) -> None:
         """Let an item be done again, from nothing; what depends on it is stale until then.
 
-        What is under way does not count when it is done: ``StepLostError`` tells its worker.
+        What is under way does not count when it is done: its worker does it once more.
 
         Raises:
+            ItemNotFoundError: the session has no such item.
             AppendError: it could not be stored.
         """
-        self._at_desk().book.append(StepInvalidated(item=self._name(item), reason=reason))
+        self._at_desk().book.append(StepInvalidated(item=self._known(item), reason=reason))
 
     def release(self, item: str) -> None:
         """Take an item from a worker that hangs, or that nobody can see: others may begin it.
 
-        Should that worker finish after all, its result does not count: it gets ``StepLostError``.
+        Should that worker finish after all, its result does not count: it gets that of the other one.
 
         Raises:
+            ItemNotFoundError: the session has no such item.
             AppendError: it could not be stored.
         """
-        self._at_desk().book.append(StepReleased(item=self._name(item)))
+        self._at_desk().book.append(StepReleased(item=self._known(item)))
+
+    def _known(self, item: str) -> str:
+        """Return the name of an item that the session has."""
+        name = self._name(item)
+        if name not in self.session():
+            raise ItemNotFoundError(item, self._at_desk().book.run, [known.name for known in self.session().items])
+        return name
 
     def _name(self, item: str) -> str:
         """Return the name of an item as it is stored, without secrets."""

@@ -37,6 +37,8 @@ class MemoryEntry(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
     run: str | None = None
     """The run it was saved in; ``None``: in none."""
+    origin: str | None = None
+    """Mark of the step that saved it: ``@ITEM``, in later rounds ``@ITEM~1``…"""
     created_at_ns: int
     updated_at_ns: int
 
@@ -173,7 +175,7 @@ def _saved(state: Memories, told: Told, event: ev.MemorySaved) -> Key | None:
         return None
     entry = MemoryEntry(
         id=event.memory, value=event.value, agent=event.agent, scope=event.scope, namespace=event.namespace,
-        metadata=event.metadata, run=told.run, created_at_ns=told.at_ns, updated_at_ns=told.at_ns,
+        metadata=event.metadata, run=told.run, origin=event.origin, created_at_ns=told.at_ns, updated_at_ns=told.at_ns,
     )  # fmt: skip
     change = _change(told, action="saved", by=event.agent, value=event.value, metadata=event.metadata)
     state.known[key] = Remembered(

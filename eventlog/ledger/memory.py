@@ -44,9 +44,10 @@ from eventlog.submit import compose_event, submit_events
 from eventlog.values import plain, resolve
 from eventlog.writer import Writer, instead
 
-Name = Callable[[Any], "str | None"]
-"""Returns the id of what is saved, if it is to have one that is the same when it is saved again."""
+Name = Callable[[Any], "tuple[str, str] | None"]
+"""Returns the id of what is saved and the mark of the step that does it, if the step may save it again."""
 
+DONE_AGAIN = "the step that saved it was done again"
 _EVENTS = UUID("3d0c5b0e-9a53-5d6b-8f0e-6f1f6a1f7e2b")
 """Ids of events are made of this and of what names the memory."""
 
@@ -109,14 +110,16 @@ class Memory:
         """
         namespace = self._checked(scope, agent)
         _require_value(value)
-        if memory_id is None and self._name is not None:
-            memory_id = self._name([namespace, value, dict(metadata or {}), scope, agent])
+        made = None if self._name is None else self._name([namespace, value, dict(metadata or {}), scope, agent])
+        if memory_id is None and made is not None:
+            memory_id = made[0]
         name = uuid4().hex if memory_id is None else self._clean(memory_id)
         if memory_id is not None and (namespace, name) in self._look().memories.known:
             return name
         event = ev.MemorySaved(
             memory=name, namespace=namespace, value=value, scope=scope, agent=self._clean(agent),
-            metadata={str(key): it for key, it in (metadata or {}).items()}, **self._embedded(value),
+            metadata={str(key): it for key, it in (metadata or {}).items()}, origin=made[1] if made else None,
+            **self._embedded(value),
         )  # fmt: skip
         self._append(event, str(uuid5(_EVENTS, json.dumps([self.branch, namespace, name]))))
         return name
@@ -153,6 +156,18 @@ class Memory:
         """
         found = self._existing(memory_id, by)
         self._append(ev.MemoryDeleted(memory=found.id, namespace=found.namespace, reason=reason, by=self._clean(by)))
+
+    def retire(self, mark: str) -> None:
+        """Have found no more what a step saved in its earlier rounds: it was done again, and this is its mark now.
+
+        Raises:
+            AppendError: it could not be stored.
+        """
+        step = mark.partition("~")[0]
+        for found in [it.entry for it in self._look().memories.current()]:
+            origin = found.origin or ""
+            if found.run == (self.run or None) and origin != mark and origin.partition("~")[0] == step:
+                self._append(ev.MemoryDeleted(memory=found.id, namespace=found.namespace, reason=DONE_AGAIN))
 
     # -- reading ----------------------------------------------------------------------------------
 

@@ -39,6 +39,8 @@ class Step(msgspec.Struct, kw_only=True):
     result: Any = None
     """The stored tree, or ``None``: completed without one."""
     result_hash: str = ""
+    unkept: str | None = None
+    """Why the result will not come back."""
     inputs_hash: str = ""
     upstream: dict[str, str] = {}
     is_invalid: bool = False
@@ -63,6 +65,8 @@ class Progress(msgspec.Struct, kw_only=True):
     steps: dict[str, Step] = {}
     order: list[str] = []
     """What is to be done, as it was said last."""
+    plan: dict[str, list[str]] = {}
+    """Item → those that come before it, as it was said last."""
     summary: str | None = None
     status: str | None = None
     """What was said, until a step goes on."""
@@ -104,6 +108,7 @@ def _opened(state: Progress, told: ev.SessionOpened, _event: StoredEvent) -> Non
     state.agent = told.agent or state.agent
     if told.items is not None:
         state.order = list(dict.fromkeys(told.items))
+        state.plan = told.depends_on or {}
         for name in state.order:
             state.step(name)
 
@@ -219,7 +224,7 @@ def _completed(state: Progress, told: ev.StepCompleted, event: StoredEvent) -> N
     step.stage, step.claim, step.completed_at_ns = "completed", None, event.at_ns
     step.completed_seq = event.seq
     step.completions += 1
-    step.result, step.result_hash = told.result, told.result_hash
+    step.result, step.result_hash, step.unkept = told.result, told.result_hash, told.unkept
     step.is_invalid, step.error, step.reason = False, None, None
     state.status = None
 
@@ -306,6 +311,12 @@ def is_changed(state: Progress, name: str, used: str, seen: frozenset[str] = fro
     return name not in seen and is_stale(state, dep, seen)
 
 
+def is_ready(state: Progress, name: str) -> bool:
+    """Whether everything that comes before an item is done."""
+    before = [state.steps.get(dep) for dep in state.plan.get(name, ())]
+    return all(dep is not None and dep.stage == "completed" and not is_stale(state, dep) for dep in before)
+
+
 def session_of(
     state: Progress, run: str, branch: str, resolve: Callable[[Any], Any], lives: Callable[[Claim], bool]
 ) -> Session:
@@ -334,8 +345,9 @@ def _item(state: Progress, step: Step, resolve: Callable[[Any], Any], lives: Cal
     return Item(
         name=step.name, status=status, attempts=step.attempts, round=step.round, started_at_ns=step.started_at_ns,
         completed_at_ns=step.completed_at_ns, output=plain(resolve(value)), result_hash=step.result_hash,
-        inputs_hash=step.inputs_hash, depends_on=list(step.upstream),
-        error=None if step.error is None else str(plain(resolve(step.error))), reason=step.blocked or step.reason,
+        inputs_hash=step.inputs_hash, depends_on=list(step.upstream) or list(state.plan.get(step.name, ())),
+        unkept=step.unkept if step.stage == "completed" else None,
+        error=None if step.error is None else str(plain(resolve(step.error))), reason=step.reason, blocked=step.blocked,
         worker=worker_of(step.claim), branch=step.branch,
     )  # fmt: skip
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 from eventlog.codec import Encoder
+from eventlog.logger import Logger
 from eventlog.references import kind_of
 from eventlog.resume.declared import declared_classes, result_hint
 from eventlog.resume.revive import UnrevivableError, is_redacted, revive
+
+log = Logger(__name__)
 
 
 def classes_of(function: Callable[..., Any], given: Iterable[Any], result_type: Any) -> dict[str, type]:
@@ -31,13 +37,21 @@ def revived(tree: Any, classes: dict[str, type], encoder: Encoder) -> Any:
     if is_redacted(tree):
         raise UnrevivableError("redaction changed it")
     value = revive(tree, classes)
-    if isinstance(tree, (dict, list)) and _encoded(value, encoder) != tree:
+    if isinstance(tree, (dict, list)) and as_stored(value, encoder) != tree:
         value = revive(tree, classes, unchecked=True)  # an alias, or a validator that computes
-        if _encoded(value, encoder) != tree:
+        if as_stored(value, encoder) != tree:
             raise UnrevivableError("its class makes another value of it")
     return value
 
 
-def _encoded(value: Any, encoder: Encoder) -> Any:
-    """Return a value as it would be stored."""
-    return encoder.inline({"value": value})["value"]
+def as_stored(value: Any, encoder: Encoder) -> Any:
+    """Return the tree of a value as it would be stored, all parts in place."""
+    return msgspec.json.decode(msgspec.json.encode(encoder.inline({"value": value})))["value"]
+
+
+def tell_user(text: str) -> None:
+    """Warn as Python does, so that it is seen without any set-up; where warnings are errors, it is only logged."""
+    try:
+        warnings.warn(text, stacklevel=2)
+    except Warning:
+        log.warning("step_warning", text=text)

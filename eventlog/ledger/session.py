@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from eventlog.errors import ItemNotFoundError
+
 ItemStatus = Literal["pending", "in_progress", "interrupted", "completed", "stale", "failed", "blocked"]
 """``interrupted``: under way, and its worker is gone. ``stale``: completed, and to be done again."""
 
@@ -27,13 +29,17 @@ class Item(msgspec.Struct, kw_only=True):
     output: Any = None
     """What it returned, readable; large values filled in."""
     result_hash: str = ""
+    unkept: str | None = None
+    """Why its result will not come back: it is done again whenever the program starts."""
     inputs_hash: str = ""
     """Of what it was begun with last: its arguments and the results of what it depends on."""
     depends_on: list[str] = []
     error: str | None = None
     """What it failed with last, unless it is completed since."""
     reason: str | None = None
-    """Why it is blocked, or was invalidated."""
+    """Why it was invalidated."""
+    blocked: str | None = None
+    """Why nobody is to begin it; one that is completed is blocked from being done again."""
     worker: str | None = None
     """Who has it in progress."""
     branch: str = ""
@@ -86,14 +92,13 @@ class Session(msgspec.Struct, kw_only=True):
         """Return one item.
 
         Raises:
-            KeyError: there is none of that name.
+            ItemNotFoundError: there is none of that name.
         """
-        return next(item for item in self.items if item.name == name) if name in self else _missing(name)
+        found = next((item for item in self.items if item.name == name), None)
+        if found is None:
+            raise ItemNotFoundError(name, self.run, [item.name for item in self.items])
+        return found
 
     def __contains__(self, name: str) -> bool:
         """Whether there is an item of that name."""
         return any(item.name == name for item in self.items)
-
-
-def _missing(name: str) -> Item:
-    raise KeyError(name)

@@ -36,7 +36,6 @@ from eventlog.errors import (
     StepBlockedError,
     StepBusyError,
     StepError,
-    StepLostError,
     StepOrderError,
 )
 from eventlog.ledger.book import Book, Follower
@@ -44,8 +43,8 @@ from eventlog.ledger.calls import Call
 from eventlog.ledger.claims import Claims, lives, new_claim
 from eventlog.ledger.events import StepClaimed, StepCompleted, StepFailed, StepKept, StepMoved, StepStarted
 from eventlog.ledger.inputs import essence
-from eventlog.ledger.progress import Progress, Step, is_stale, worker_of
-from eventlog.ledger.results import revived
+from eventlog.ledger.progress import Progress, Step, is_ready, is_stale, worker_of
+from eventlog.ledger.results import as_stored, revived, tell_user
 from eventlog.logger import Logger
 from eventlog.resume.revive import UnrevivableError
 from eventlog.resume.stepping import StepDirector
@@ -57,7 +56,6 @@ if TYPE_CHECKING:
 WAIT_S, WAIT_MAX_S = 0.05, 2.0
 """How long to wait before looking again whether another worker is done: the first time, and at most."""
 MARK_CHARS_MAX = 40
-_LOST = "another worker took it over, or it was invalidated"
 
 log = Logger(__name__)
 
@@ -66,6 +64,10 @@ class Done(msgspec.Struct, frozen=True):
     """There is a result."""
 
     result: Any
+
+
+class LostError(Exception):
+    """What an attempt returned does not count."""
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -85,9 +87,14 @@ class Steps:
         """``director()`` decides about the kickoffs of the run."""
         self.book, self.progress, self.director = book, progress, director
         self.claims = Claims(book)
+        self.on_done_again: Callable[[str], None] = lambda _mark: None
+        """Told the mark of a step that was done before, and is done again now."""
 
     def run(self, call: Call) -> Any:
         """Return the result of a step: the recorded one, another worker's, or that of calling the function.
+
+        A result that does not count, because the item was invalidated or taken over meanwhile, is dropped, and the
+        step goes on as it stands then.
 
         Raises:
             StepError: see its kinds.
@@ -120,30 +127,30 @@ class Steps:
     def take(self, items: Collection[str] | None = None) -> Iterator[str]:
         """Yield items that nobody has, each once and claimed for this worker until the loop goes on."""
         tried: set[str] = set()
-        while (taken := self._take_one(items, tried)) is not None:
-            item, claim = taken
-            self.claims.lay_down(item, claim)
-            try:
-                yield item
-            finally:
-                if self.claims.pick_up(item) == claim:
-                    self.claims.give_back(item, claim)
-
-    def _take_one(self, items: Collection[str] | None, tried: set[str]) -> tuple[str, str] | None:
-        """Claim the next item that is free and was not tried yet; ``None`` when there is none."""
-        while True:
-            step = self.progress.look(lambda progress: _next_free(progress, items, tried))
-            if step is None:
-                return None
+        wait_s = WAIT_S
+        while (step := self.progress.look(lambda progress: _next_free(progress, items, tried))) is not None:
+            if isinstance(step, Wait):
+                time.sleep(wait_s)
+                wait_s = min(2 * wait_s, WAIT_MAX_S)
+                continue
             tried.add(step.name)
-            claim = self.claim(StepClaimed(item=step.name), step)
+            wait_s, claim = WAIT_S, self.claim(StepClaimed(item=step.name), step)
             if claim is not None:
-                return step.name, claim
+                yield from self._lent(step.name, claim)
 
-    def memory_id(self, saved: object) -> str | None:
-        """Return an id for what is saved in the innermost step of this context; ``None`` outside of steps."""
+    def _lent(self, item: str, claim: str) -> Iterator[str]:
+        """Yield an item; what was not begun meanwhile is given back."""
+        self.claims.lay_down(item, claim)
+        try:
+            yield item
+        finally:
+            if self.claims.pick_up(item) == claim:
+                self.claims.give_back(item, claim)
+
+    def name_memory(self, saved: object) -> tuple[str, str] | None:
+        """Return id and origin of what is saved in the innermost step of this context; ``None`` outside of steps."""
         attempt = next((attempt for attempt in reversed(inside.get()) if attempt.steps is self), None)
-        return None if attempt is None else attempt.memory_id(self.hash_of(saved))
+        return None if attempt is None else (attempt.memory_id(self.hash_of(saved)), attempt.mark)
 
     # -- used by turns and attempts -----------------------------------------------------------------
 
@@ -328,23 +335,26 @@ class Attempt:
         """Record the result of the function and return it; one that cannot be recorded is the caller's all the same.
 
         Raises:
-            StepLostError: it does not count: another worker has the item meanwhile.
+            LostError: it does not count: another worker has the item meanwhile, or it was invalidated.
         """
-        self._is_over = True
-        if not self._has_it():
-            raise StepLostError(self.item, _LOST)
         event = StepCompleted(
-            item=self.item, claim=self._claim, result={"value": value}, result_hash=self.steps.hash_of(value)
-        )
+            item=self.item, claim=self._claim, result={"value": value}, result_hash=self.steps.hash_of(value),
+            unkept=self._why_unkept(value),
+        )  # fmt: skip
+        if not self._has_it():
+            raise LostError
+        self._is_over = True
         try:
             seq = self.steps.book.append(event)
         except AppendError as error:
             hint = "the result is not lost for this process; the next one does the step again"
             log.warning("step_result_not_recorded", item=self.item, error=str(error), hint=hint)
             return value
-        if (step := self.steps.step(self.item)).completed_seq < seq:
-            raise StepLostError(self.item, _LOST)
-        self._warn_of(step)
+        step = self.steps.step(self.item)
+        if step.completed_seq < seq:
+            raise LostError
+        if step.round:
+            self.steps.on_done_again(self.mark)
         return value
 
     def _has_it(self) -> bool:
@@ -352,14 +362,19 @@ class Attempt:
         claim = self.steps.step(self.item).claim
         return claim is not None and claim.id == self._claim
 
-    def _warn_of(self, step: Step) -> None:
-        """Say at once what would have to be done again the next time."""
+    def _why_unkept(self, value: Any) -> str | None:
+        """Return why the result will not come back, and say so at once; ``None`` when it will."""
+        encoder = self.steps.book.writer.encoder
         try:
-            tree = self.steps.book.resolved(_value(step.result))
-            revived(tree, self._call.classes(), self.steps.book.writer.encoder)
+            revived(as_stored(value, encoder), self._call.classes(), encoder)
         except UnrevivableError as error:
-            hint = "annotate what the function returns, or give result_type=..."
-            log.warning("step_result_cannot_be_restored", item=self.item, reason=str(error), hint=hint)
+            tell_user(
+                f"the result of step {self.item!r} cannot be kept ({error}): the next start of the program does it"
+                " again; return text, numbers, lists or dicts, or declare its class: annotate the function, or"
+                " result_type=..."
+            )
+            return str(error)
+        return None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -368,6 +383,10 @@ class Attempt:
         self._stack.close()
         if self.director is not None:
             self.director.close()
+        if isinstance(error, LostError):
+            log.warning("step_lost", item=self.item)
+            self.steps.claims.drop(self._claim)
+            return True
         if self._is_over:
             self.steps.claims.drop(self._claim)
             return False
@@ -378,8 +397,7 @@ class Attempt:
 
     def _fail(self, error: Exception) -> bool:
         """Record an error; true when another attempt follows."""
-        director = self.director
-        anew = director is not None and director.has_finished and not director.raised(error)
+        anew = self.director is not None and self.director.must_ask_anew(error)
         try:
             self.steps.book.append(StepFailed(item=self.item, claim=self._claim, error=error, anew=anew))
         except EventLogError as problem:
@@ -420,11 +438,18 @@ def _dependency(progress: Progress, name: str) -> tuple[Step, bool]:
     return structs.replace(step), step.stage == "completed" and is_stale(progress, step)
 
 
-def _next_free(progress: Progress, items: Collection[str] | None, tried: Collection[str]) -> Step | None:
-    """Return the first item that a worker may take and has not tried; of all, in their order, if none are given."""
+def _next_free(progress: Progress, items: Collection[str] | None, tried: Collection[str]) -> Step | Wait | None:
+    """Return the first item that a worker may take and has not tried; of all, in their order, if none are given.
+
+    ``Wait``: there is none as long as others have not done what comes before; ``None``: there will be none.
+    """
     names = items if items is not None else dict.fromkeys((*progress.order, *progress.steps))
-    steps = (progress.step(name) for name in names if name not in tried)
-    return next((structs.replace(step) for step in steps if is_free(progress, step)), None)
+    free = [name for name in names if name not in tried and is_free(progress, progress.step(name))]
+    ready = next((name for name in free if is_ready(progress, name)), None)
+    if ready is not None:
+        return structs.replace(progress.step(ready))
+    is_busy = any(step.claim is not None and lives(step.claim) for step in progress.steps.values())
+    return Wait(0) if free and is_busy else None
 
 
 def is_free(progress: Progress, step: Step) -> bool:
@@ -445,4 +470,4 @@ def _why_stale(step: Step, inputs: str) -> str | None:
         return f"it was invalidated{': ' + step.reason if step.reason else ''}"
     if step.inputs_hash and step.inputs_hash != inputs:
         return "its inputs were others"
-    return None
+    return f"its result could not be kept: {step.unkept}" if step.unkept else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +24,8 @@ from eventlog.writer import Writer, instead
 if TYPE_CHECKING:
     from eventlog.ledger.steps import Steps
 
+Items = Collection[str] | Mapping[str, Collection[str]]
+"""All that is to be done, in order; a mapping says for each what comes before it."""
 F = TypeVar("F", bound=Callable[..., Any])
 _AS_CALLED: Any = object()
 """A step's inputs are its function's arguments."""
@@ -63,23 +65,29 @@ class WorkDesk(Desk):
         """Who does the steps."""
         from eventlog.ledger.steps import Steps  # noqa: PLC0415 - imports CrewAI
 
-        return Steps(self.book, self.progress, self._director)
+        steps = Steps(self.book, self.progress, self._director)
+        steps.on_done_again = self.memory.retire
+        return steps
 
-    def memory_id(self, saved: object) -> str | None:
-        """Return the id of what is saved in a step: when that begins again after a crash, nothing is saved twice."""
-        return self.steps.memory_id(saved) if "steps" in self.__dict__ else None
+    def name_memory(self, saved: object) -> tuple[str, str] | None:
+        """Return id and origin of what a step saves: when it begins again after a crash, nothing is saved twice."""
+        return self.steps.name_memory(saved) if "steps" in self.__dict__ else None
 
 
 class Work(Ledger):
     """A ledger whose steps this process does; the base of ``Run``."""
 
-    def __init__(self, source: Source, run: str, branch: str, items: Collection[str] | None) -> None:
-        """``items``: all that is to be done, in order."""
+    def __init__(self, source: Source, run: str, branch: str, items: Items | None) -> None:
+        """``items``: all that is to be done, in order; a mapping also says what comes before each."""
         super().__init__(source, run, branch)
         self._source, self._names = source, (run, branch)
         if isinstance(items, str):
             raise EventLogError(f"items={items!r}: give a list of items")
         self.items = None if items is None else list(items)
+        self.plan = {item: list(before) for item, before in items.items()} if isinstance(items, Mapping) else {}
+        unknown = {name for before in self.plan.values() for name in before} - self.plan.keys()
+        if unknown:
+            raise EventLogError(f"items: {', '.join(sorted(unknown))} come before others, and are no items themselves")
         self._own: WorkDesk | None = None
         self._instead: WeakKeyDictionary[Writer, WorkDesk] = WeakKeyDictionary()
 
@@ -93,7 +101,7 @@ class Work(Ledger):
 
     def _at_desk(self) -> WorkDesk:
         """Return the book that counts here: in a re-execution not the log's own."""
-        other = instead.get()
+        other = instead.get() or self._scratch()
         if other is not None:
             desk = self._instead.get(other)
             if desk is None:
@@ -104,13 +112,21 @@ class Work(Ledger):
             self._own = WorkDesk(self._source, *self._names, self._director_of_this_pass)
         return self._own
 
+    def _scratch(self) -> Writer | None:
+        """Return where the work goes when the whole program executes this run again."""
+        from eventlog.capture.playing import program_reexecutor  # noqa: PLC0415 - a list that changes
+
+        again = program_reexecutor[-1] if program_reexecutor else None
+        return again.writer if again is not None and again.run == self._names[0] else None
+
     def _open_session(self) -> WorkDesk:
         """Say, once per pass, that somebody goes on with the session."""
         desk = self._at_desk()
         if not desk.is_open:
             desk.is_open = True
             items = None if self.items is None else [self._name(item) for item in self.items]
-            desk.book.append(SessionOpened(items=items))
+            plan = {self._name(item): [self._name(name) for name in before] for item, before in self.plan.items()}
+            desk.book.append(SessionOpened(items=items, depends_on=plan or None))
         return desk
 
     def _begin_session(self) -> None:
@@ -138,7 +154,7 @@ class Work(Ledger):
         that the function's annotation, ``result_type`` or a live argument declares.
 
         Raises:
-            StepError: see its kinds: blocked, busy, lost, out of order, stale.
+            StepError: see its kinds: blocked, busy, out of order, stale.
             Exception: what the function raised in the last attempt; it is on record.
         """
         with self._inside():
@@ -163,13 +179,13 @@ class Work(Ledger):
 
     def _made_step(self, function: F, name: str, inputs: Any, options: dict[str, Any]) -> F:
         """Return a function that is done once."""
-        chosen = StepOptions(**options)
+        StepOptions(**options)  # what means nothing is refused at once
 
         def call_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
             given = arguments_of(function, args, kwargs)
             told = inputs(*args, **kwargs) if callable(inputs) else given if inputs is _AS_CALLED else inputs
             item = name.format(**given) if "{" in name else name
-            return Call(self._name(item), function, args, kwargs, chosen, told)
+            return Call(self._name(item), function, args, kwargs, self._chosen(item, options), told)
 
         @functools.wraps(function)
         def step(*args: Any, **kwargs: Any) -> Any:
@@ -187,8 +203,9 @@ class Work(Ledger):
         """Yield the items (default: all of the session) that nobody has, each for this worker alone.
 
         ``for item in run.take(): run.step(item, work, item)`` in any number of processes does each item once. An item
-        is kept from the others until its step is done or the loop goes on. Each comes once per loop; it ends when
-        nothing is free any more: others may still be at work.
+        is kept from the others until its step is done or the loop goes on. With ``items={item: [what comes before],
+        …}`` an item comes when everything before it is done, and the loop waits for that while others are at it.
+        Each comes once per loop, also one that failed before; it ends when nothing can become free any more.
         """
         with self._inside():
             steps = self._open_session().steps
@@ -200,4 +217,8 @@ class Work(Ledger):
         if not callable(function):
             raise EventLogError(f"step {item!r}: give a function and its arguments, not {type(function).__name__}")
         inputs = arguments_of(function, args, kwargs)
-        return Call(self._name(item), function, args, kwargs, StepOptions(**options), inputs)
+        return Call(self._name(item), function, args, kwargs, self._chosen(item, options), inputs)
+
+    def _chosen(self, item: str, options: dict[str, Any]) -> StepOptions:
+        """Return how a step is done; what comes before it is what the plan says, unless the options do."""
+        return StepOptions(**{"depends_on": self.plan.get(item, ()), **options})

@@ -317,6 +317,7 @@ class _Part:
         """Give everything back."""
         if self._kickoff.kind == "flow":
             note_state(self._kickoff.entity, self._kickoff.began)
+        self._kickoff.live_calls = self.player.tally.llm_live + self.player.tally.tools_live
         self._director.leave_place(self.player.tape.path)
         self._director.give_back(self._lease, self.player.tally)
 

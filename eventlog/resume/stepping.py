@@ -49,9 +49,9 @@ class StepDirector:
         self._lease: Lease | None = None
         self._lock = threading.RLock()
         self._is_open = True
-        self._errors: list[BaseException] = []
+        self._errors: list[tuple[BaseException, Kickoff]] = []
         """What its kickoffs raised."""
-        self.has_finished = False
+        self._has_finished = False
         """Whether a kickoff returned."""
 
     def is_open(self) -> bool:
@@ -71,39 +71,49 @@ class StepDirector:
 
     def _now(self, director: RunDirector, kickoff: Kickoff) -> Any:
         """Direct a synchronous kickoff."""
-        with self._noted():
+        with self._noted(kickoff):
             return director.direct(kickoff)
 
     async def _later(self, director: RunDirector, kickoff: Kickoff) -> Any:
         """Direct an asynchronous kickoff."""
-        with self._noted():
+        with self._noted(kickoff):
             return await director.direct(kickoff)
 
     @contextmanager
-    def _noted(self) -> Iterator[None]:
+    def _noted(self, kickoff: Kickoff) -> Iterator[None]:
         """Be where the kickoffs are recorded, and take note of how one ends."""
         homes, home = self._main.recorder.homes, self._home
         token = homes.enter(home) if home is not None else None
         try:
             yield
-            self.has_finished = True
+            self._has_finished = True
         except BaseException as error:
-            self._errors.append(error)
+            self._errors.append((error, kickoff))
             raise
         finally:
             if home is not None:
                 homes.leave(home, token)
 
-    def raised(self, error: BaseException) -> bool:
-        """Whether an error came from a kickoff, perhaps as another one's cause: what is recorded is still wanted."""
+    def must_ask_anew(self, error: BaseException) -> bool:
+        """Whether what was recorded is of no use to the next attempt after this one ended with an error.
+
+        So it is when the step itself refused what its kickoffs had returned, and when a kickoff failed on recorded
+        answers alone: it would fail on them for ever.
+        """
+        failed = self._kickoff_behind(error)
+        return self._has_finished if failed is None else failed.live_calls == 0
+
+    def _kickoff_behind(self, error: BaseException) -> Kickoff | None:
+        """Return the kickoff that an error came from, perhaps as the cause of another one."""
         seen: set[int] = set()
         at: BaseException | None = error
         while at is not None and id(at) not in seen:
-            if any(at is known for known in self._errors):
-                return True
+            for known, kickoff in self._errors:
+                if at is known:
+                    return kickoff
             seen.add(id(at))
             at = at.__cause__ or at.__context__
-        return False
+        return None
 
     def close(self) -> None:
         """The attempt is over: give everything back."""

@@ -84,6 +84,21 @@ def test_workers_share_items_and_each_is_done_once(nursery: Nursery, tmp_path: P
 
 
 @pytest.mark.timeout(300)
+def test_workers_take_what_is_ready_and_wait_for_what_will_be(nursery: Nursery, tmp_path: Path) -> None:
+    """Two scans, a merge of both, a report of the merge: three workers do each once, in an order that is allowed.
+
+    Seen to fail when an item is taken before what it depends on is done.
+    """
+    plan = {"scan-a": [], "scan-b": [], "merge": ["scan-a", "scan-b"], "report": ["merge"]}
+    assert nursery.run("steps", "workers", tmp_path, count=3, items=plan, delay=0.05) == 0
+    bodies = [line for line in (tmp_path / "touches").read_text().splitlines() if line.startswith("body")]
+
+    assert sorted(bodies[:2]) == ["body scan-a", "body scan-b"]
+    assert bodies[2:] == ["body merge", "body report"]
+    assert session_of(tmp_path).completed_items == list(plan)
+
+
+@pytest.mark.timeout(300)
 def test_processes_that_run_the_same_program_all_get_every_result(nursery: Nursery, tmp_path: Path) -> None:
     """Whoever comes second waits for the first one's result, and gets that."""
     items = ITEMS[:4]
@@ -130,15 +145,11 @@ def test_a_forked_child_does_steps_of_its_own(nursery: Nursery, tmp_path: Path, 
 HANGING = """
 import sys
 import eventlog
-from eventlog import StepLostError
 from tests.crash.children import steps
 folder = __import__("pathlib").Path(sys.argv[1])
 steps._begin(folder, 0)
 with eventlog.open(folder / "log.db") as log, log.run("r", items=["a"]) as run:
-    try:
-        print(run.step("a", steps._body, "a", 0.5))
-    except StepLostError as error:
-        print("lost:", error)
+    print(run.step("a", steps._body, "a", 0.5))
 """
 
 
@@ -155,7 +166,7 @@ def wait_for(folder: Path, line: str) -> None:
 
 @pytest.mark.timeout(180)
 def test_a_worker_that_hangs_loses_its_item_when_somebody_says_so(nursery: Nursery, tmp_path: Path) -> None:
-    """It is stopped, a person releases its item, another one does it; when it wakes up its result does not count."""
+    """It is stopped, a person releases its item, another one does it; when it wakes up it gets that result."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     child = subprocess.Popen(
         [sys.executable, "-c", HANGING, str(tmp_path)], env=environment, stdout=subprocess.PIPE, text=True
@@ -164,12 +175,11 @@ def test_a_worker_that_hangs_loses_its_item_when_somebody_says_so(nursery: Nurse
     os.kill(child.pid, signal.SIGSTOP)
     with eventlog.open(tmp_path / "log.db") as log:
         log.ledger(RUN).release("a")
-    assert nursery.run("steps", "worker", tmp_path, items=["a"]) == 0
+    assert nursery.run("steps", "worker", tmp_path, items=["a"], delay=0.5) == 0
     output = session_of(tmp_path).item("a").output
     os.kill(child.pid, signal.SIGCONT)
     out, _ = child.communicate(timeout=60)
 
-    assert out.startswith("lost: step 'a'")
-    assert session_of(tmp_path).item("a").output == output
+    assert out.splitlines()[-1] == output == session_of(tmp_path).item("a").output
     assert touches(tmp_path)["body a"] == 2
     assert list(problems(tmp_path / "log.db")) == []

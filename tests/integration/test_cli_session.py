@@ -56,7 +56,10 @@ def test_what_a_person_says_is_on_record(cli: Cli) -> None:
     page = cli("session", "show", RUN)
 
     assert [result.code for result in said] == [0, 0, 0, 0]
-    assert [result.out for result in said[:2]] == ["fix is stale\n", "report is completed\n"]
+    assert [result.out for result in said[:2]] == [
+        "fix is stale\n",
+        "report is completed; if it has to be done again, it is blocked: waiting\n",
+    ]
     assert "2 of 3" in page.out
 
 

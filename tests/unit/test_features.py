@@ -340,3 +340,16 @@ def test_features_survive_compaction_and_reopening(log: Log, auth: Feature) -> N
         assert again.feature("auth").name == "auth"
         with pytest.raises(LogUnwritableError):
             again.feature("auth").passed(STEPS[1])
+
+
+def test_a_verdict_that_is_said_again_is_one(tmp_path: Path) -> None:
+    """A program that is started again says it again: when it was verified stays true."""
+    with eventlog.open(tmp_path / "log.db") as log:
+        feature = Features(Book(log, "r")).feature("f", test_steps=["a"])
+        feature.passed("a", by="ann")
+        at = feature.info.step("a")
+        feature.passed("a", by="ann")
+
+        assert feature.info.step("a") == at
+        feature.passed("a", by="bob")
+        assert [change.by for change in feature.info.history] == [None, "ann", "bob"]

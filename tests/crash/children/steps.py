@@ -67,7 +67,7 @@ def pipeline(folder: Path, items: list[str], kill_at: int = 0, delay: float = 0.
     (folder / "results.json").write_text(json.dumps(results[1:]))
 
 
-def worker(folder: Path, items: list[str], kill_at: int = 0, delay: float = 0.0) -> None:
+def worker(folder: Path, items: Any, kill_at: int = 0, delay: float = 0.0) -> None:
     """Do whatever nobody has."""
     _begin(folder, kill_at)
     with eventlog.open(folder / "log.db") as log, log.run(RUN, items=items) as run:
@@ -75,7 +75,7 @@ def worker(folder: Path, items: list[str], kill_at: int = 0, delay: float = 0.0)
             run.step(item, _body, item, delay)
 
 
-def workers(folder: Path, count: int, items: list[str], delay: float, kills: dict[str, int] | None = None) -> None:
+def workers(folder: Path, count: int, items: Any, delay: float, kills: dict[str, int] | None = None) -> None:
     """Let so many workers share the items; ``kills``: number of a worker → at which of its notes it dies."""
     doomed = {int(number): at for number, at in (kills or {}).items()}
     _in_children([partial(worker, folder, items, doomed.get(n, 0), delay) for n in range(count)])
