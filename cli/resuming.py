@@ -9,6 +9,7 @@ from eventlog.cli.recording import Recording
 from eventlog.cli.text import count_of
 from eventlog.resume.director import RunDirector
 from eventlog.resume.policy import Policy
+from eventlog.run import resumed_branches
 
 if TYPE_CHECKING:
     from eventlog.lease import Lease
@@ -29,6 +30,7 @@ class Resuming(Recording):
         writer = self._log.writer
         self._director = RunDirector(writer, Policy(on_change=on_change, on_tool=on_tool))
         self._director.command = None
+        self._place = (str(self._log.path.resolve()), self._run)
         self._lease: Lease = writer.take_lease(self._run, self._branch, takeover=takeover)
 
     def _on_start(self) -> None:
@@ -36,10 +38,12 @@ class Resuming(Recording):
         super()._on_start()
         self._director.enter(self._log.writer.recorder.homes.listener_homes[-1], self._log.reader)
         program_director.append(self._director)
+        resumed_branches[self._place] = self._branch
 
     def _on_finish(self) -> None:
         """Give the run back."""
         program_director.remove(self._director)
+        resumed_branches.pop(self._place, None)
         self._log.writer.give_back(self._lease)
 
     def _sentence(self, status: Status) -> str:  # noqa: ARG002 - how many events it took is no news here

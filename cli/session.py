@@ -72,15 +72,18 @@ def show(settings: Settings, run: str, branch: str, to: str | None, full: bool, 
             _watch(settings, log, run, branch, full=full)
         else:
             ledger = log.ledger(run, branch=branch)
-            _show(settings, ledger.session(to), ledger.features(to=to), full=full)
+            now_ns = None if to is not None else time.time_ns()
+            _show(settings, ledger.session(to), ledger.features(to=to), now_ns, full=full)
 
 
-def _show(settings: Settings, found: Session, features: list[FeatureInfo], *, full: bool) -> None:
+def _show(
+    settings: Settings, found: Session, features: list[FeatureInfo], now_ns: int | None, *, full: bool
+) -> None:  # fmt: skip
     """Write one session with its features."""
     if settings.as_json:
         show_json({**_as_json(found), "features": features})
     else:
-        show_page(session_page(found, features, full=full))
+        show_page(session_page(found, features, now_ns, full=full))
 
 
 def _watch(settings: Settings, log: Log, run: str, branch: str, *, full: bool) -> None:
@@ -94,7 +97,7 @@ def _watch(settings: Settings, log: Log, run: str, branch: str, *, full: bool) -
                 click.clear()
             elif shown is not None:
                 write_line("")
-            _show(settings, *found, full=full)
+            _show(settings, *found, time.time_ns(), full=full)
             flush()
             shown = found
         if found[0].status == "completed":

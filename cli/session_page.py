@@ -12,13 +12,15 @@ BAR_CHARS = 24
 EXCERPT_CHARS = 60
 
 
-def session_page(found: Session, features: list[FeatureInfo], *, full: bool) -> list[Block]:
-    """Return the page; ``full`` shows outputs in their whole length."""
+def session_page(
+    found: Session, features: list[FeatureInfo], now_ns: int | None, *, full: bool
+) -> list[Block]:  # fmt: skip
+    """Return the page; ``full`` shows outputs in their whole length. ``now_ns``: for how long something is under way."""
     blocks: list[Block] = [
         Facts(_facts(found)),
         Table(
-            "items", ("#", "status", "item", "tries", "took", "output"),
-            [_row(number, item) for number, item in enumerate(found.items, 1)], right=("#", "tries", "took"),
+            "items", ("#", "status", "item", "begun", "took", "output"),
+            [_row(number, item, now_ns) for number, item in enumerate(found.items, 1)], right=("#", "begun", "took"),
         ),
         Table(
             "features", ("status", "feature", "passed", "description"),
@@ -70,11 +72,11 @@ def _who(item: Item) -> str:
     return item.worker or ""
 
 
-def _row(number: int, item: Item) -> tuple[str, ...]:
+def _row(number: int, item: Item, now_ns: int | None) -> tuple[str, ...]:
     """Return the row of one item."""
     text = _result(item)
     return (
-        str(number), item.status, item.name, str(item.attempts or ""), _took(item), one_line(text, EXCERPT_CHARS)
+        str(number), item.status, item.name, str(item.attempts or ""), _took(item, now_ns), one_line(text, EXCERPT_CHARS)
     )  # fmt: skip
 
 
@@ -90,9 +92,13 @@ def _result(item: Item) -> str:
     return item.error or item.blocked or item.reason or ""
 
 
-def _took(item: Item) -> str:
-    """Return how long the last attempt took."""
-    if item.status not in ("completed", "stale") or item.started_at_ns is None or item.completed_at_ns is None:
+def _took(item: Item, now_ns: int | None) -> str:
+    """Return how long the last attempt took, or takes so far."""
+    if item.started_at_ns is None:
+        return ""
+    if item.status == "in_progress" and now_ns is not None:
+        return f"{seconds(now_ns - item.started_at_ns)} …"
+    if item.status not in ("completed", "stale") or item.completed_at_ns is None:
         return ""
     return seconds(item.completed_at_ns - item.started_at_ns)
 

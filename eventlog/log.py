@@ -39,7 +39,7 @@ from eventlog.replay.projection import Projection
 from eventlog.replay.rebuild import STATE_PROJECTION, rebuild_projection, rebuild_state, shown_state
 from eventlog.replay.snapshots import SNAPSHOT_ON
 from eventlog.replay.state import RunState
-from eventlog.run import Run, RunOptions
+from eventlog.run import Run, RunOptions, resumed_branches
 from eventlog.seal import EXECUTION, CipherKey, Seal, cipher_key
 from eventlog.submit import compose_event, require_users_type, submit_events
 from eventlog.writer import Options, Status, Writer
@@ -148,7 +148,7 @@ class Log:
         return name if self._writer is None and not self._closed else self.writer.encoder.text(name)
 
     def run(
-        self, run: str, *, branch: str = MAIN_BRANCH, items: Items | None = None, on_change: str = "adapt",
+        self, run: str, *, branch: str | None = None, items: Items | None = None, on_change: str = "adapt",
         on_tool: Any = "rerun", takeover: bool = False,
     ) -> Run:  # fmt: skip
         """Return the run of that name; entered (``with``), it captures what happens inside.
@@ -159,8 +159,10 @@ class Log:
         position). ``on_tool`` is for tools that were under way when a process ended: ``rerun``,
         ``ask`` (on the terminal), ``fail``, a mapping of tool names or paths to results, or a function
         that returns the result. ``takeover`` takes the branch from another living process. ``items`` are the steps
-        of a long pipeline, in order, or a mapping of each to those that come before it: see ``run.step``.
+        of a long pipeline, in order, or a mapping of each to those that come before it: see ``run.step``. Without
+        ``branch`` it is ``main``, or the one that ``eventlog resume --branch`` goes on with.
         """
+        branch = branch or resumed_branches.get((str(self.path.resolve()), run), MAIN_BRANCH)
         return Run(self, run, branch, RunOptions(on_change=on_change, on_tool=on_tool, takeover=takeover), items)
 
     def ledger(self, run: str, *, branch: str = MAIN_BRANCH) -> Ledger:

@@ -47,6 +47,9 @@ class Entry:
         self.run, self.home, self.token = run, home, token
 
 
+resumed_branches: dict[tuple[str, str], str] = {}
+"""Path of a log and run → the branch that is meant where a program names none: the one that is resumed."""
+
 _entered: ContextVar[tuple[Entry, ...]] = ContextVar("eventlog_entered", default=())
 """What this context is inside of: one ``Run`` may be entered in several threads and tasks at once."""
 
@@ -217,13 +220,15 @@ class Run(Work):
 
     def _director_of_this_pass(self) -> RunDirector:
         """Return who decides about kickoffs; each ``Run`` object is one pass over the run."""
-        from eventlog.resume.director import RunDirector  # noqa: PLC0415 - imports CrewAI
+        from eventlog.capture.playing import program_director  # noqa: PLC0415 - imports CrewAI
+        from eventlog.resume.director import RunDirector  # noqa: PLC0415
         from eventlog.resume.policy import Policy  # noqa: PLC0415
 
         entry = self._entry() or next(iter(self._open), None)
         if self._director is None:
             policy = Policy(on_change=self._options.on_change, on_tool=self._options.on_tool)  # type: ignore[arg-type]  # checked there
             self._director = RunDirector(self.log.writer, policy, takeover=self._options.takeover)
+            self._director.count_with(program_director)
         if entry is not None:
             self._director.enter(entry.home, self.log.reader)
         return self._director

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -70,6 +71,12 @@ class RunDirector:
     def enter(self, home: Home, reader: Reader) -> None:
         """Direct the kickoffs of this run and branch."""
         self.home, self.reader = home, reader
+
+    def count_with(self, others: Iterable[Any]) -> None:
+        """Add what is asked to the count of whoever directs the whole program on the same log."""
+        for other in others:
+            if isinstance(other, RunDirector) and other.writer is self.writer:
+                self.tally = other.tally
 
     def twin(self, home: Home) -> RunDirector:
         """Return who decides likewise on another branch of the run."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import eventlog
 from eventlog.cli import main
 from tests.cli_world import Cli, Result, environment, finish
 
@@ -59,10 +60,22 @@ with eventlog.open(os.environ["DB"]) as log:
 )
 
 
+PIPELINE = (
+    CREW
+    + """
+import eventlog
+with eventlog.open(os.environ["DB"]) as log, log.run("steps", items=["a", "b"]) as run:
+    first = run.step("a", lambda: crew.kickoff().raw)
+    print("b", run.step("b", lambda: crew.kickoff(inputs={"before": first}).raw))
+"""
+)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the scripts."""
     (tmp_path / "plain.py").write_text(PLAIN, "utf-8")
+    (tmp_path / "pipeline.py").write_text(PIPELINE, "utf-8")
     (tmp_path / "own_log.py").write_text(OWN_LOG, "utf-8")
     return tmp_path
 
@@ -205,3 +218,37 @@ def test_bad_requests_are_told_before_anything_runs(
 
     assert result.code == code
     assert text in result.err
+
+
+def test_a_pipeline_that_is_done_is_executed_again_step_by_step(folder: Path) -> None:
+    """What is done is not skipped: its functions run again, their kickoffs are answered from the log."""
+    env = environment(CALLS=str(folder / "calls"), DB=str(folder / "x.db"))
+    first = subprocess.run(
+        [sys.executable, "pipeline.py"], cwd=folder, env=env, check=True, capture_output=True, text=True, timeout=100
+    )
+    assert calls(folder) == 6
+    before = events(folder)
+    done = run(folder, "replay", "steps", "--execute", "--", "python", "pipeline.py")
+
+    assert (done.code, calls(folder)) == (0, 0), done.err
+    assert done.out.count("equal") == 2
+    assert first.stdout.splitlines()[-1] in done.out
+    assert events(folder) == before
+
+
+def test_resuming_a_branch_of_a_pipeline_goes_on_there(folder: Path) -> None:
+    """The program names no branch: it is the one that is resumed, and the other one stays as it is."""
+    env = environment(CALLS=str(folder / "calls"), DB=str(folder / "x.db"))
+    subprocess.run([sys.executable, "pipeline.py"], cwd=folder, env=env, check=True, capture_output=True, timeout=100)
+    with eventlog.open(folder / "x.db") as log:
+        begun = [event.seq for event in log.events("steps", types=["eventlog.step_started"])]
+        log.fork("steps", to=begun[1] - 1, branch="alt")
+        before = log.ledger("steps").session()
+    calls(folder)
+    done = run(folder, "resume", "steps", "--branch", "alt", "--", "python", "pipeline.py")
+
+    assert (done.code, calls(folder)) == (0, 3), done.err
+    assert "3 model calls made" in done.err
+    with eventlog.open(folder / "x.db", readonly=True) as log:
+        assert log.ledger("steps").session() == before
+        assert log.ledger("steps", branch="alt").session().completed_items == ["a", "b"]
