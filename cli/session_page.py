@@ -15,7 +15,7 @@ EXCERPT_CHARS = 60
 def session_page(
     found: Session, features: list[FeatureInfo], now_ns: int | None, *, full: bool
 ) -> list[Block]:  # fmt: skip
-    """Return the page; ``full`` shows outputs in their whole length. ``now_ns``: for how long something is under way."""
+    """Return the page; ``full`` shows whole outputs. ``now_ns`` tells for how long something is under way."""
     blocks: list[Block] = [
         Facts(_facts(found)),
         Table(
@@ -74,10 +74,8 @@ def _who(item: Item) -> str:
 
 def _row(number: int, item: Item, now_ns: int | None) -> tuple[str, ...]:
     """Return the row of one item."""
-    text = _result(item)
-    return (
-        str(number), item.status, item.name, str(item.attempts or ""), _took(item, now_ns), one_line(text, EXCERPT_CHARS)
-    )  # fmt: skip
+    begun, text = str(item.attempts or ""), one_line(_result(item), EXCERPT_CHARS)
+    return str(number), item.status, item.name, begun, _took(item, now_ns), text
 
 
 def _result(item: Item) -> str:

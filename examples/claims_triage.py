@@ -18,6 +18,8 @@ from crewai import Agent, Task
 import eventlog
 from eventlog.testing import ScriptedLLM
 
+if len(sys.argv) != 2:
+    sys.exit("usage: python claims_triage.py NOTES.txt")
 notes = Path(sys.argv[1]).read_text(encoding="utf-8")
 researcher = Agent(
     role="Claims Researcher",
