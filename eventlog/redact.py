@@ -18,6 +18,8 @@ from urllib.parse import quote, quote_plus
 import msgspec
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
+MARKER = "[redacted:"
+"""How the text begins that stands for a secret."""
 VALUE_CHARS_MIN = 8
 """Shorter known values would redact ordinary text."""
 FEW_NEEDLES_MAX = 60
@@ -115,7 +117,7 @@ PATTERNS = (
 
 def marker(name: str) -> str:
     """What stands in the place of a secret: the same secret kind always reads the same."""
-    return f"[redacted:{name}]"
+    return f"{MARKER}{name}]"
 
 
 def encoded_forms(value: str) -> set[str]:

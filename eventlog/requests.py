@@ -25,7 +25,8 @@ _PASSING = (
 _VOLATILE = re.compile(_UUID + rb"|" + _PASSING)
 _MOMENT = re.compile(_PASSING)
 _ID = re.compile(_UUID)
-_ADDRESS = re.compile(rb"\b0x[0-9a-fA-F]{6,16}\b")
+_ADDRESS = re.compile(rb"(?<= at )0x[0-9a-fA-F]{6,16}\b")
+"""As Python writes it: ``<Tool object at 0x7f…>``; an error code, say, is no address."""
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 

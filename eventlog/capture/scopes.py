@@ -22,7 +22,7 @@ import msgspec
 
 from eventlog.capture.homes import Home, Homes
 from eventlog.capture.keys import stable_key
-from eventlog.capture.playing import claims, kickoff_of
+from eventlog.capture.playing import claims, kickoff_of, step_mark
 from eventlog.contents import Cache
 from eventlog.record import NewExecution, join_path
 from eventlog.references import read_fact
@@ -299,7 +299,7 @@ class Scopes:
     def _label(self, source: Any, event: Any, kind: str | None, outer: Execution | None) -> str:
         """Return the name of a scope, without its ordinal."""
         if kind is not None:
-            label = execution_label(kind, self._name_of(self._execution_key(source, event, kind)))
+            label = execution_label(kind, self._name_of(self._execution_key(source, event, kind))) + _mark(outer)
             return f"{label}+{self._inputs_hash(source, event, kind)[:6]}" if _is_copy(kind, outer) else label
         name: str = event.type.removesuffix("_started")
         if name == "task":
@@ -409,6 +409,15 @@ def _task_keys(crew: Any) -> dict[str, str]:
     tasks = getattr(crew, "tasks", None)
     known = tasks if isinstance(tasks, (list, tuple)) else ()
     return {str(getattr(task, "id", "")): key for task in known if (key := stable_key(task))}
+
+
+def _mark(outer: Execution | None) -> str:
+    """Return the mark of a step that began inside of an execution, for what is kicked off in that step.
+
+    When the step is done, its kickoffs do not come again: those after it must not move up into their places.
+    """
+    mark = step_mark.get()
+    return "" if outer is None or any(mark in label for label in outer.path) else mark
 
 
 def execution_label(kind: str, key: str) -> str:

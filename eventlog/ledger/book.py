@@ -34,12 +34,36 @@ class Source(Protocol):
         """What writes to the log."""
 
 
+class Instead:
+    """The log that a re-execution writes to: what is done there again touches no other."""
+
+    def __init__(self, writer: Writer) -> None:
+        """Nothing is opened yet."""
+        self.writer = writer
+        self._reader: Reader | None = None
+
+    @property
+    def reader(self) -> Reader:
+        """What reads it; sees everything that was appended."""
+        self.writer.pipeline.flush(timeout_s=5.0)
+        if self._reader is None:
+            self._reader = Reader(self.writer.path, self.writer.key)
+        return self._reader
+
+
 class Book:
     """The ledger of one branch of a run."""
 
     def __init__(self, source: Source, run: str, branch: str = MAIN_BRANCH) -> None:
         """The run is made with its first event; another branch than ``main`` must be there."""
         self._source, self.run, self.branch = source, run, branch
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same ledger of the same log."""
+        mine = (self.writer, self.run, self.branch)
+        return isinstance(other, Book) and mine == (other.writer, other.run, other.branch)
+
+    __hash__ = None  # type: ignore[assignment]  # it compares by value
 
     @property
     def reader(self) -> Reader:

@@ -85,7 +85,8 @@ class Call(msgspec.Struct, frozen=True):
 def arguments_of(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a function works on: its arguments by name, defaults included, however they were given.
 
-    What ``functools.partial`` holds counts, and the crew, flow, agent or task whose method it is.
+    What ``functools.partial`` holds counts, and the crew, flow, agent or task whose method it is; the state of any
+    other object does not: it changes while the method works.
     """
     while isinstance(function, partial):
         args, kwargs, function = (*function.args, *args), {**function.keywords, **kwargs}, function.func

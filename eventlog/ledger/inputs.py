@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Mapping
+from functools import partial
+from hashlib import blake2b
 from typing import Any
 
 from eventlog.capture.keys import stable_key
-from eventlog.references import class_name, kind_of
+from eventlog.references import class_name, kind_of, reference
 
 OUTPUT_FIELDS = ("raw", "pydantic", "json_dict")
 """What counts of an output of CrewAI's: the rest tells how it came about."""
+DEPTH_MAX = 40
+_NAMED = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
+_PLAIN = (str, bytes, int, float, complex, bool, type(None))
 
 
-def essence(value: Any) -> Any:
+def essence(value: Any, depth: int = 0) -> Any:
     """Return a value without what is new in every process though it means the same.
 
     Live crews, tasks and agents become the keys of their definitions, outputs of CrewAI what they say, functions
-    their names; inside of lists, tuples and mappings too.
+    their names and what they are bound to, objects their state; inside of lists, tuples and mappings too. The order
+    of a mapping means nothing.
     """
+    if isinstance(value, _PLAIN) or depth > DEPTH_MAX:
+        return value if isinstance(value, _PLAIN) else class_name(type(value))
     kind = kind_of(value)
     if kind is not None:
-        return {"kind": kind, "class": class_name(type(value)), "key": stable_key(value)}
+        return {**(reference(value) or {}), "id": None, "key": stable_key(value)}
     if isinstance(value, Mapping):
-        return {key: essence(item) for key, item in value.items()}
+        pairs = [[essence(key, depth + 1), essence(item, depth + 1)] for key, item in value.items()]
+        return {"mapping": sorted(pairs, key=repr)}
     if isinstance(value, (list, tuple)):
-        return [essence(item) for item in value]
+        return [essence(item, depth + 1) for item in value]
     if _is_output(value):
         return {name: getattr(value, name, None) for name in OUTPUT_FIELDS}
-    return class_name(value) if callable(value) else value
+    return _essence_of_object(value, depth + 1)
+
+
+def _essence_of_object(value: Any, depth: int) -> Any:
+    """Return what tells an object from others."""
+    if isinstance(value, partial):
+        return ["partial", essence([value.func, value.args, value.keywords], depth)]
+    if isinstance(value, types.MethodType):
+        return [class_name(value), essence(value.__self__, depth) if kind_of(value.__self__) else None]
+    if isinstance(value, _NAMED):
+        return class_name(value)
+    if hasattr(value, "tobytes") and hasattr(value, "dtype"):  # an array of numpy's
+        return [str(value.dtype), str(getattr(value, "shape", "")), blake2b(value.tobytes()).hexdigest()]
+    state = getattr(value, "__dict__", None)
+    if type(value).__module__ == "builtins" or hasattr(value, "model_fields") or not state:
+        return value
+    return [class_name(type(value)), essence(dict(state), depth)]
 
 
 def _is_output(value: Any) -> bool:

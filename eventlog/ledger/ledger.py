@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from eventlog.errors import ItemNotFoundError
+from eventlog.errors import EventLogError, ItemNotFoundError
 from eventlog.ledger import progress
-from eventlog.ledger.book import Book, Follower, Source
+from eventlog.ledger.book import Book, Follower, Instead, Source
 from eventlog.ledger.claims import lives
 from eventlog.ledger.events import (
     SessionNoted,
@@ -19,9 +19,11 @@ from eventlog.ledger.events import (
 from eventlog.ledger.feature import Feature, Features
 from eventlog.ledger.features import FeatureInfo
 from eventlog.ledger.memory import Memory
-from eventlog.ledger.progress import SESSION_TYPES, Progress, session_of
+from eventlog.ledger.progress import SESSION_TYPES, Claim, Progress, session_of
 from eventlog.ledger.session import Session
 from eventlog.record import MAIN_BRANCH
+from eventlog.redact import MARKER
+from eventlog.writer import instead
 
 
 class Desk:
@@ -47,8 +49,9 @@ class Ledger:
         self._desk = Desk(source, run, branch)
 
     def _at_desk(self) -> Desk:
-        """Return the book that counts here, and its folds."""
-        return self._desk
+        """Return the book that counts here, and its folds: in a re-execution not the log's own."""
+        other = instead.get()
+        return self._desk if other is None else Desk(Instead(other), self._desk.book.run, MAIN_BRANCH)
 
     # -- sessions -------------------------------------------------------------------------------
 
@@ -68,7 +71,11 @@ class Ledger:
     def _shown(self, desk: Desk, state: Progress, *, is_now: bool) -> Session:
         """Return a session for the reader."""
         book = desk.book
-        return session_of(state, book.run, book.branch, book.resolved, lives if is_now else lambda _claim: True)
+
+        def here(claim: Claim) -> bool:
+            return claim.branch == book.branch and lives(claim)
+
+        return session_of(state, book.run, book.branch, book.resolved, here if is_now else lambda _claim: True)
 
     def summary(self, text: str) -> None:
         """Say where the whole stands, for whoever goes on with it.
@@ -134,8 +141,18 @@ class Ledger:
         return name
 
     def _name(self, item: str) -> str:
-        """Return the name of an item as it is stored, without secrets."""
-        return self._at_desk().book.clean(item)
+        """Return the name of an item as it is stored.
+
+        Raises:
+            EventLogError: it is none, or it holds a secret: two that differ in it would be one.
+        """
+        given: object = item
+        if not isinstance(given, str) or not given:
+            raise EventLogError(f"an item needs a name, a text, not {item!r}")
+        name = self._at_desk().book.clean(item)
+        if MARKER in name and MARKER not in item:
+            raise EventLogError("the name of an item must not hold a secret")
+        return name
 
     # -- features -------------------------------------------------------------------------------
 

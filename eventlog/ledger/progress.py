@@ -20,6 +20,8 @@ class Claim(msgspec.Struct, frozen=True):
     owner: str
     """As ``owner.read_owner`` reads it; empty for one that nobody holds."""
     until_ns: int | None
+    branch: str = "main"
+    """Where it was made."""
 
 
 class Step(msgspec.Struct, kw_only=True):
@@ -181,7 +183,7 @@ def _noted(state: Progress, told: ev.SessionNoted, event: StoredEvent) -> None:
     state.notes.append(Note(seq=event.seq, at_ns=event.at_ns, text=told.text))
 
 
-def _claimed(state: Progress, told: ev.StepClaimed, _event: StoredEvent) -> bool:
+def _claimed(state: Progress, told: ev.StepClaimed, event: StoredEvent) -> bool:
     """The first one has it; whether that is this one."""
     step = state.step(told.item)
     if step.claim is not None and step.claim.id and step.claim.id not in (told.claim, told.supersedes):
@@ -189,7 +191,7 @@ def _claimed(state: Progress, told: ev.StepClaimed, _event: StoredEvent) -> bool
     if step.completions != told.after:
         return False
     owner = msgspec.json.encode(told.owner).decode() if told.owner else ""
-    step.claim = Claim(told.claim or "", owner, told.until_ns)
+    step.claim = Claim(told.claim or "", owner, told.until_ns, event.branch)
     state.status = None
     return True
 

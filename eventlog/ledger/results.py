@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
+from pydantic import BaseModel
 
 from eventlog.codec import Encoder
 from eventlog.logger import Logger
@@ -19,6 +23,10 @@ log = Logger(__name__)
 
 def classes_of(function: Callable[..., Any], given: Iterable[Any], result_type: Any) -> dict[str, type]:
     """Return the classes a result may be made of: those that the function's annotation and live arguments declare."""
+    while isinstance(function, partial):
+        given, function = (*given, *function.args, *function.keywords.values()), function.func
+    if not inspect.isroutine(function) and not inspect.isclass(function):
+        function = type(function).__call__
     bound = getattr(function, "__self__", None)
     entities = [value for value in (*given, bound) if kind_of(value) is not None]
     hints = [result_type, result_hint(function)]
@@ -42,6 +50,20 @@ def revived(tree: Any, classes: dict[str, type], encoder: Encoder) -> Any:
         if as_stored(value, encoder) != tree:
             raise UnrevivableError("its class makes another value of it")
     return value
+
+
+def other_type(value: Any, back: Any) -> str | None:
+    """Return which type would come back as another one, somewhere in a value; ``None``: all come back as they were."""
+    if type(value) is not type(back):
+        return f"a {type(value).__name__} would come back as a {type(back).__name__}"
+    pairs: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        pairs = zip((*value, *value.values()), (*back, *back.values()), strict=False)
+    elif isinstance(value, (list, tuple)):
+        pairs = zip(value, back, strict=False)
+    elif isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
+        pairs = [(it, vars(back).get(name)) for name, it in vars(value).items()]
+    return next((found for one, other in pairs if (found := other_type(one, other)) is not None), None)
 
 
 def as_stored(value: Any, encoder: Encoder) -> Any:

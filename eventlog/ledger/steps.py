@@ -13,6 +13,7 @@ was the first. A claim whose worker is gone is superseded by naming it.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import time
 from collections import Counter
@@ -30,7 +31,6 @@ from typing_extensions import Self
 
 from eventlog.capture.playing import directing, step_mark, within
 from eventlog.errors import (
-    AppendError,
     EventLogError,
     StaleStepError,
     StepBlockedError,
@@ -43,11 +43,11 @@ from eventlog.ledger.calls import Call
 from eventlog.ledger.claims import Claims, lives, new_claim
 from eventlog.ledger.events import StepClaimed, StepCompleted, StepFailed, StepKept, StepMoved, StepStarted
 from eventlog.ledger.inputs import essence
-from eventlog.ledger.progress import Progress, Step, is_ready, is_stale, worker_of
-from eventlog.ledger.results import as_stored, revived, tell_user
+from eventlog.ledger.progress import Claim, Progress, Step, is_ready, is_stale, worker_of
+from eventlog.ledger.results import as_stored, other_type, revived, tell_user
 from eventlog.logger import Logger
 from eventlog.resume.revive import UnrevivableError
-from eventlog.resume.stepping import StepDirector
+from eventlog.resume.stepping import StepDirector, waits_for_person
 from eventlog.values import plain
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Steps:
         """``run`` for a function that returns an awaitable, without blocking the event loop."""
         turns = Turns(self, call)
         while True:
-            turn = await asyncio.to_thread(turns.next)
+            turn = await _in_thread(turns)
             if isinstance(turn, Done):
                 return turn.result
             if isinstance(turn, Wait):
@@ -128,7 +128,7 @@ class Steps:
         """Yield items that nobody has, each once and claimed for this worker until the loop goes on."""
         tried: set[str] = set()
         wait_s = WAIT_S
-        while (step := self.progress.look(lambda progress: _next_free(progress, items, tried))) is not None:
+        while (step := self.progress.look(lambda progress: _next_free(progress, items, tried, self.lives))) is not None:
             if isinstance(step, Wait):
                 time.sleep(wait_s)
                 wait_s = min(2 * wait_s, WAIT_MAX_S)
@@ -152,6 +152,10 @@ class Steps:
         attempt = next((attempt for attempt in reversed(inside.get()) if attempt.steps is self), None)
         return None if attempt is None else (attempt.memory_id(self.hash_of(saved)), attempt.mark)
 
+    def lives(self, claim: Claim) -> bool:
+        """Whether somebody still works under a claim, on this branch: a fork inherits nobody."""
+        return claim.branch == self.book.branch and lives(claim)
+
     # -- used by turns and attempts -----------------------------------------------------------------
 
     def step(self, item: str) -> Step:
@@ -167,9 +171,11 @@ class Steps:
 
         ``seen``: the item when it was found free. What happened since makes the claim void.
         """
-        item, former = event.item, seen.claim
-        made = new_claim()
-        name = self.claims.pick_up(item) or made.id
+        item, former, made = event.item, seen.claim, new_claim()
+        kept = self.claims.pick_up(item)
+        if kept is None and former is not None and self.lives(former):
+            return None  # another thread picked it up first
+        name = kept or made.id
         self.claims.hold(item, name)
         try:
             self.book.append(
@@ -195,6 +201,7 @@ class Turns:
     def __init__(self, steps: Steps, call: Call) -> None:
         """Nothing was tried yet."""
         self._steps, self._call = steps, call
+        self._inputs = steps.hash_of(call.inputs)  # once: the function may change what it is given
         self.attempts_left = call.options.retries + 1
         self.not_before = 0.0
         self._wait_s, self._retry_s = WAIT_S, call.options.retry_wait_s
@@ -208,21 +215,29 @@ class Turns:
         step, item = self._steps.step(self._call.item), self._call.item
         self._refuse_itself(item)
         upstream = self._upstream()
-        inputs = self._steps.hash_of([self._call.inputs, upstream])
+        inputs = self._steps.hash_of([self._inputs, upstream])
         if step.stage == "completed" and (done := self._done(step, inputs, upstream)) is not None:
             return done
         if step.blocked is not None:
             raise StepBlockedError(item, f"blocked: {step.blocked}")
-        if step.claim is not None and lives(step.claim) and not self._steps.claims.is_kept(item):
+        if step.claim is not None and self._steps.lives(step.claim) and not self._steps.claims.is_kept(item):
             return self._wait_for(step)
         if (seconds := self.not_before - time.monotonic()) > 0:
             return Wait(seconds)
         claim = self._steps.claim(StepStarted(item=item, inputs_hash=inputs, upstream=upstream), step)
-        return Attempt(self._steps, self, self._call, claim) if claim is not None else Wait(0)
+        return self._attempt(claim) if claim is not None else Wait(0)
+
+    def _attempt(self, claim: str) -> Attempt:
+        """Return an attempt under a claim; if that fails, others may have the item."""
+        try:
+            return Attempt(self._steps, self, self._call, claim)
+        except BaseException:
+            self._steps.claims.give_back(self._call.item, claim)
+            raise
 
     def _refuse_itself(self, item: str) -> None:
         """A step that waits for itself would wait for ever."""
-        if any(attempt.item == item and attempt.steps is self._steps for attempt in inside.get()):
+        if any(attempt.item == item and attempt.steps.book == self._steps.book for attempt in inside.get()):
             raise StepError(item, "it is called from inside itself")
 
     def _upstream(self) -> dict[str, str]:
@@ -232,7 +247,7 @@ class Turns:
             StepOrderError: one of them is not there.
         """
         found = {}
-        for given in self._call.options.depends_on:
+        for given in sorted(self._call.options.depends_on):
             name = self._steps.book.clean(given)
             dep, stale = self._steps.progress.look(partial(_dependency, name=name))
             if dep.stage != "completed" or stale:
@@ -308,15 +323,24 @@ class Attempt:
         self.mark = step_label(call.item, step.round)
         self.director: StepDirector | None = None
         self._stack = ExitStack()
+        self._pid = os.getpid()
         self._is_over = False
         """Whether its end is known: completed, or lost."""
         self._saved: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         """Let kickoffs in this context be those of the step."""
-        self.director = StepDirector(self.steps.director(), self)
-        self._stack.enter_context(self.here())
+        try:
+            self.director = StepDirector(self.steps.director(), self)
+            self._stack.enter_context(self.here())
+        except BaseException:
+            self.give_up()
+            raise
         return self
+
+    def give_up(self) -> None:
+        """Let others have the item: nothing was done."""
+        self.steps.claims.give_back(self.item, self._claim)
 
     @contextmanager
     def here(self) -> Iterator[None]:
@@ -337,6 +361,23 @@ class Attempt:
         Raises:
             LostError: it does not count: another worker has the item meanwhile, or it was invalidated.
         """
+        if waits_for_person(value) or os.getpid() != self._pid:
+            return value  # it waits for a person, or this is a forked child that came back: not done
+        try:
+            self._record(value)
+        except (EventLogError, RecursionError) as error:
+            self._is_over = True
+            hint = "the result is not lost for this process; the next one does the step again"
+            log.warning("step_result_not_recorded", item=self.item, error=str(error), hint=hint)
+        return value
+
+    def _record(self, value: Any) -> None:
+        """Record a result.
+
+        Raises:
+            LostError: it does not count.
+            EventLogError, RecursionError: it cannot be recorded.
+        """
         event = StepCompleted(
             item=self.item, claim=self._claim, result={"value": value}, result_hash=self.steps.hash_of(value),
             unkept=self._why_unkept(value),
@@ -344,18 +385,12 @@ class Attempt:
         if not self._has_it():
             raise LostError
         self._is_over = True
-        try:
-            seq = self.steps.book.append(event)
-        except AppendError as error:
-            hint = "the result is not lost for this process; the next one does the step again"
-            log.warning("step_result_not_recorded", item=self.item, error=str(error), hint=hint)
-            return value
+        seq = self.steps.book.append(event)
         step = self.steps.step(self.item)
         if step.completed_seq < seq:
             raise LostError
         if step.round:
             self.steps.on_done_again(self.mark)
-        return value
 
     def _has_it(self) -> bool:
         """Whether the claim still counts."""
@@ -366,21 +401,24 @@ class Attempt:
         """Return why the result will not come back, and say so at once; ``None`` when it will."""
         encoder = self.steps.book.writer.encoder
         try:
-            revived(as_stored(value, encoder), self._call.classes(), encoder)
+            why = other_type(value, revived(as_stored(value, encoder), self._call.classes(), encoder))
         except UnrevivableError as error:
+            why = str(error)
+        if why is not None:
             tell_user(
-                f"the result of step {self.item!r} cannot be kept ({error}): the next start of the program does it"
+                f"the result of step {self.item!r} cannot be kept ({why}): the next start of the program does it"
                 " again; return text, numbers, lists or dicts, or declare its class: annotate the function, or"
                 " result_type=..."
             )
-            return str(error)
-        return None
+        return why
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         """Record how it ended; an ordinary error is swallowed when another attempt follows."""
         self._stack.close()
+        if os.getpid() != self._pid:
+            return False  # a forked child leaves: the item is its parent's
         if self.director is not None:
             self.director.close()
         if isinstance(error, LostError):
@@ -391,7 +429,7 @@ class Attempt:
             self.steps.claims.drop(self._claim)
             return False
         if not isinstance(error, Exception):
-            self.steps.claims.give_back(self.item, self._claim)
+            self.give_up()
             return False
         return self._fail(error)
 
@@ -424,11 +462,27 @@ class Attempt:
         self.steps.book.append(StepMoved(item=self.item, claim=self._claim, branch=branch))
 
 
+async def _in_thread(turns: Turns) -> Done | Wait | Attempt:
+    """Return what to do next, found without blocking the event loop; what nobody waits for any more is given up."""
+    found = asyncio.ensure_future(asyncio.to_thread(turns.next))
+    try:
+        return await asyncio.shield(found)
+    except asyncio.CancelledError:
+        found.add_done_callback(_give_up)
+        raise
+
+
+def _give_up(found: asyncio.Future[Done | Wait | Attempt]) -> None:
+    """Give back what was claimed for somebody who is gone."""
+    if not found.cancelled() and found.exception() is None and isinstance(turn := found.result(), Attempt):
+        turn.give_up()
+
+
 def step_label(item: str, number: int) -> str:
     """Return the mark of the kickoffs of a step: the same in every process, another one in every round."""
     text = re.sub(r"[^A-Za-z0-9._-]", "_", item)[:MARK_CHARS_MAX]
     if text != item:
-        text += "-" + blake2b(item.encode("utf-8", "surrogatepass"), digest_size=3).hexdigest()
+        text += "-" + blake2b(item.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return f"@{text}~{number}" if number else f"@{text}"
 
 
@@ -438,23 +492,25 @@ def _dependency(progress: Progress, name: str) -> tuple[Step, bool]:
     return structs.replace(step), step.stage == "completed" and is_stale(progress, step)
 
 
-def _next_free(progress: Progress, items: Collection[str] | None, tried: Collection[str]) -> Step | Wait | None:
-    """Return the first item that a worker may take and has not tried; of all, in their order, if none are given.
+def _next_free(
+    progress: Progress, items: Collection[str] | None, tried: Collection[str], alive: Callable[[Claim], bool]
+) -> Step | Wait | None:  # fmt: skip
+    """Return the first item that a worker may take and has not tried; of the session's, if none are given.
 
     ``Wait``: there is none as long as others have not done what comes before; ``None``: there will be none.
     """
-    names = items if items is not None else dict.fromkeys((*progress.order, *progress.steps))
-    free = [name for name in names if name not in tried and is_free(progress, progress.step(name))]
+    names = items if items is not None else progress.order or list(progress.steps)
+    free = [name for name in names if name not in tried and is_free(progress, progress.step(name), alive)]
     ready = next((name for name in free if is_ready(progress, name)), None)
     if ready is not None:
         return structs.replace(progress.step(ready))
-    is_busy = any(step.claim is not None and lives(step.claim) for step in progress.steps.values())
+    is_busy = any(step.claim is not None and alive(step.claim) for step in progress.steps.values())
     return Wait(0) if free and is_busy else None
 
 
-def is_free(progress: Progress, step: Step) -> bool:
+def is_free(progress: Progress, step: Step, alive: Callable[[Claim], bool]) -> bool:
     """Whether a worker may take an item: not done, not blocked, and nobody has it."""
-    if step.blocked is not None or (step.claim is not None and lives(step.claim)):
+    if step.blocked is not None or (step.claim is not None and alive(step.claim)):
         return False
     return step.stage != "completed" or is_stale(progress, step)
 

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from eventlog.errors import EventLogError
-from eventlog.ledger.book import Source
+from eventlog.ledger.book import Instead, Source
 from eventlog.ledger.calls import Call, StepOptions, arguments_of
 from eventlog.ledger.events import SessionOpened
 from eventlog.ledger.ledger import Desk, Ledger
 from eventlog.logger import Logger
-from eventlog.read import Reader
 from eventlog.record import MAIN_BRANCH
 from eventlog.writer import Writer, instead
 
@@ -31,23 +30,6 @@ _AS_CALLED: Any = object()
 """A step's inputs are its function's arguments."""
 
 log = Logger(__name__)
-
-
-class Instead:
-    """The log that a re-execution writes to: what is done there again touches no other."""
-
-    def __init__(self, writer: Writer) -> None:
-        """Nothing is opened yet."""
-        self.writer = writer
-        self._reader: Reader | None = None
-
-    @property
-    def reader(self) -> Reader:
-        """What reads it; sees everything that was appended."""
-        self.writer.pipeline.flush(timeout_s=5.0)
-        if self._reader is None:
-            self._reader = Reader(self.writer.path, self.writer.key)
-        return self._reader
 
 
 class WorkDesk(Desk):
@@ -184,7 +166,7 @@ class Work(Ledger):
         def call_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
             given = arguments_of(function, args, kwargs)
             told = inputs(*args, **kwargs) if callable(inputs) else given if inputs is _AS_CALLED else inputs
-            item = name.format(**given) if "{" in name else name
+            item = _filled_in(name, given) if "{" in name else name
             return Call(self._name(item), function, args, kwargs, self._chosen(item, options), told)
 
         @functools.wraps(function)
@@ -222,3 +204,16 @@ class Work(Ledger):
     def _chosen(self, item: str, options: dict[str, Any]) -> StepOptions:
         """Return how a step is done; what comes before it is what the plan says, unless the options do."""
         return StepOptions(**{"depends_on": self.plan.get(item, ()), **options})
+
+
+def _filled_in(name: str, given: dict[str, Any]) -> str:
+    """Return the name of an item with arguments in it.
+
+    Raises:
+        EventLogError: it names one that there is not.
+    """
+    try:
+        return name.format(**given)
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        known = ", ".join(given) or "none"
+        raise EventLogError(f"the name {name!r} cannot be filled in ({error}); the arguments are: {known}") from None

@@ -76,7 +76,7 @@ class RunDirector:
         """Add what is asked to the count of whoever directs the whole program on the same log."""
         for other in others:
             if isinstance(other, RunDirector) and other.writer is self.writer:
-                self.tally = other.tally
+                self.tally, self.command = other.tally, None  # the command is on record as it was typed
 
     def twin(self, home: Home) -> RunDirector:
         """Return who decides likewise on another branch of the run."""

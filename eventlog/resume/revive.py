@@ -22,9 +22,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from eventlog.errors import EventLogError
-
-MARKER = "[redacted:"
-"""How the text begins that stands for a secret."""
+from eventlog.redact import MARKER
 
 Classes = Mapping[str, type]
 """``module:Qualname`` → class."""
@@ -76,7 +74,9 @@ def _tagged(tag: str, tree: dict[str, Any], classes: Classes, *, lenient: bool, 
             return _instance(tree[tag], fields, classes, lenient=lenient, unchecked=unchecked)
         if tag == "$enum":
             return _member(tree, classes, lenient=lenient, unchecked=unchecked)
-    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+    except (UnrevivableError, RecursionError):
+        raise
+    except Exception as error:  # constructors and validators of the user's may raise anything
         raise UnrevivableError(f"{tag} {str(tree)[:80]}: {error}") from error
     raise UnrevivableError(f"{tag} {str(tree.get(tag))[:80]} stands for something that was alive")
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from eventlog.errors import RunBusyError
+from crewai.flow.async_feedback import HumanFeedbackPending
+
+from eventlog.errors import CompactedError, RunBusyError
 from eventlog.fork import make_fork
 from eventlog.resume.director import RunDirector
 
@@ -36,6 +38,11 @@ class StepPlace(Protocol):
 
     def move(self, branch: str) -> None:
         """Say that from now on they are recorded there."""
+
+
+def waits_for_person(result: Any) -> bool:
+    """Whether a kickoff returned only that it waits for what a person says."""
+    return isinstance(result, HumanFeedbackPending)
 
 
 class StepDirector:
@@ -139,6 +146,13 @@ class StepDirector:
     def _choose(self) -> RunDirector:
         """Go on where the work so far is recorded, or on a branch that begins there when others have that one."""
         branch, cut = self._place.branch()
+        try:
+            return self._go_on(branch, cut)
+        except CompactedError:  # what was asked so far is gone: it is asked again
+            return self._go_on(self._main.home.branch, None)
+
+    def _go_on(self, branch: str, cut: int | None) -> RunDirector:
+        """Go on with what is recorded on a branch, up to a seq."""
         try:
             if branch == self._main.home.branch:
                 self._lease = self._main.take_lease()
