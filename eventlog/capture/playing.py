@@ -91,6 +91,9 @@ class Reexecutor(Protocol):
     def recorder(self) -> Recorder:
         """The only recorder that captures here."""
 
+    def newest_mark(self, mark: str) -> str:
+        """Return the mark that a step had when it was done last."""
+
     @property
     def outside(self) -> Player:
         """Answers what is asked outside of every kickoff."""

@@ -29,7 +29,7 @@ import msgspec
 from msgspec import structs
 from typing_extensions import Self
 
-from eventlog.capture.playing import directing, step_mark, within
+from eventlog.capture.playing import directing, reexecutor, step_mark, within
 from eventlog.errors import (
     EventLogError,
     StaleStepError,
@@ -320,7 +320,8 @@ class Attempt:
         """``claim`` is ours."""
         self.steps, self._turns, self._call, self._claim = steps, turns, call, claim
         self.item, step = call.item, steps.step(call.item)
-        self.mark = step_label(call.item, step.round)
+        mark, again = step_label(call.item, step.round), reexecutor()
+        self.mark = mark if again is None else again.newest_mark(mark)
         self.director: StepDirector | None = None
         self._stack = ExitStack()
         self._pid = os.getpid()

@@ -60,6 +60,16 @@ def step_of(path: str) -> str:
     return at + mark.partition("+")[0]
 
 
+def newest_marks(paths: Iterable[str]) -> dict[str, str]:
+    """Return the mark that each step had last, by the mark of its first round: ``@ITEM`` → ``@ITEM~2``."""
+    found: dict[str, str] = {}
+    for mark in filter(None, map(step_of, paths)):
+        first, _, number = mark.partition("~")
+        if read_ordinal(number) >= read_ordinal(found.get(first, "").partition("~")[2]):
+            found[first] = mark
+    return found
+
+
 def bare_label(label: str) -> str:
     """Return a label without what tells its steps and copies apart."""
     return label.partition("+")[0].partition("@")[0]

@@ -30,7 +30,7 @@ from eventlog.resume.director import RunDirector
 from eventlog.resume.divergence import DivergedError, Divergence, first_difference
 from eventlog.resume.edits import edits_of
 from eventlog.resume.flows import begin_again
-from eventlog.resume.identity import bare_label, split
+from eventlog.resume.identity import bare_label, newest_marks, split, step_of
 from eventlog.resume.outcome import Reexecution, ServedCounts, shown
 from eventlog.resume.policy import Policy
 from eventlog.resume.recorded import Recorded, read_recorded, refuse_compacted
@@ -59,6 +59,7 @@ class RunReexecutor(RunDirector):
         self._scratch, self.reader, self.home = scratch, reader, scratch.home
         self._roots = [e for e in reader.executions(self._row) if e.parent is None]
         self.instead = None if everywhere else scratch.writer
+        self._marks = newest_marks(e.path for e in self._roots)
         self._is_open = True
         self.run, self.command = run, None
         self.wanted: ExecutionInfo | None = None
@@ -83,8 +84,14 @@ class RunReexecutor(RunDirector):
 
     @property
     def missing(self) -> list[ExecutionInfo]:
-        """The recorded kickoffs at the top that did not come again."""
-        return [e for e in self._roots if e.path not in self._taken]
+        """The recorded kickoffs at the top that did not come again; what a step did anew need not."""
+        return [
+            e for e in self._roots if e.path not in self._taken and self.newest_mark(step_of(e.path)) == step_of(e.path)
+        ]
+
+    def newest_mark(self, mark: str) -> str:
+        """Return the mark that a step had when it was done last."""
+        return self._marks.get(mark.partition("~")[0], mark)
 
     @property
     def ok(self) -> bool:

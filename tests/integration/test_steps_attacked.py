@@ -18,6 +18,7 @@ from crewai.flow.flow import Flow, start
 
 import eventlog
 from eventlog.ledger import steps as engine
+from eventlog.resume.stepping import StepDirector
 from tests.integration.pipelines import RUN, Team
 
 
@@ -327,12 +328,11 @@ def test_an_interrupt_right_after_a_claim_gives_it_back(log: eventlog.Log, monke
     def interrupt(*_args: object) -> None:
         raise KeyboardInterrupt
 
-    director = engine.StepDirector
     with log.run(RUN) as run:
         monkeypatch.setattr(engine, "StepDirector", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run.step("a", one)
-        monkeypatch.setattr(engine, "StepDirector", director)
+        monkeypatch.setattr(engine, "StepDirector", StepDirector)
 
         assert run.step("a", one, wait=False) == 1
 
@@ -347,3 +347,28 @@ def test_looking_at_a_ledger_in_a_re_execution_writes_nothing(log: eventlog.Log)
 
     assert len(list(log.events())) == before
     assert log.ledger(RUN).session().notes == []
+
+
+@pytest.mark.parametrize("how", ["invalidated", "refused"])
+def test_a_step_that_was_done_anew_is_executed_again_as_it_was_done_last(log: eventlog.Log, how: str) -> None:
+    """What its earlier rounds asked need not come again; what counts does, and is answered from the log."""
+    team = Team(script=["first", "second"])
+    refuses = [how == "refused"]
+
+    def work(crews: Team) -> str:
+        answer = str(crews.crew("a", tasks=1).kickoff())
+        if refuses.pop() if refuses else False:
+            raise ValueError(answer)
+        return answer
+
+    with log.run(RUN) as run:
+        run.step("a", work, team, retries=1)
+        if how == "invalidated":
+            run.invalidate("a")
+            run.step("a", work, team)
+    again = Team(script=[])
+    with log.reexecuting(RUN) as executed, log.run(RUN) as run:
+        result = run.step("a", work, again)
+
+    assert (result, again.calls) == ("second", 0)
+    assert executed.ok
