@@ -19,7 +19,7 @@ from eventlog.references import kind_of
 
 if TYPE_CHECKING:
     from eventlog.capture.homes import Home
-    from eventlog.ledger.steps import Attempt
+    from eventlog.ledger.attempt import Attempt
     from eventlog.log import Log
     from eventlog.record import Event
     from eventlog.replay.state import RunState
@@ -205,7 +205,7 @@ class Run(Work):
 
     def _attempt(self) -> Attempt | None:
         """Return the attempt of a step of this run that this context is in."""
-        from eventlog.ledger.steps import inside  # noqa: PLC0415 - imports CrewAI
+        from eventlog.ledger.attempt import inside  # noqa: PLC0415 - imports CrewAI
 
         return next((attempt for attempt in reversed(inside.get()) if attempt.steps is self._at_desk().steps), None)
 

@@ -17,7 +17,7 @@ import pytest
 from crewai.flow.flow import Flow, start
 
 import eventlog
-from eventlog.ledger import steps as engine
+from eventlog.ledger import attempt as engine
 from eventlog.resume.stepping import StepDirector
 from tests.integration.pipelines import RUN, Team
 
