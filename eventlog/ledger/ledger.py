@@ -19,7 +19,8 @@ from eventlog.ledger.events import (
 from eventlog.ledger.feature import Feature, Features
 from eventlog.ledger.features import FeatureInfo
 from eventlog.ledger.memory import Memory
-from eventlog.ledger.progress import SESSION_TYPES, Claim, Progress, session_of
+from eventlog.ledger.overview import session_of
+from eventlog.ledger.progress import SESSION_TYPES, Claim, Progress
 from eventlog.ledger.session import Session
 from eventlog.record import MAIN_BRANCH
 from eventlog.redact import MARKER

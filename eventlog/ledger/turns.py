@@ -13,7 +13,8 @@ from eventlog.errors import StaleStepError, StepBlockedError, StepBusyError, Ste
 from eventlog.ledger.attempt import Attempt, inside
 from eventlog.ledger.calls import Call
 from eventlog.ledger.events import StepKept, StepStarted
-from eventlog.ledger.progress import Progress, Step, is_stale, worker_of
+from eventlog.ledger.overview import worker_of
+from eventlog.ledger.progress import Progress, Step, is_stale
 from eventlog.ledger.results import revived
 from eventlog.logger import Logger
 from eventlog.resume.revive import UnrevivableError

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventlog.ledger import events as ev
-from eventlog.ledger.progress import Claim, Progress, apply, is_stale, session_of
+from eventlog.ledger.overview import session_of
+from eventlog.ledger.progress import Claim, Progress, apply, is_stale
 from eventlog.ledger.session import Session
 from eventlog.record import StoredEvent
 
