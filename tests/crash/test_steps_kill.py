@@ -143,13 +143,26 @@ def test_a_forked_child_does_steps_of_its_own(nursery: Nursery, tmp_path: Path, 
 
 
 HANGING = """
+import os
+import signal
 import sys
+from pathlib import Path
+
 import eventlog
 from tests.crash.children import steps
-folder = __import__("pathlib").Path(sys.argv[1])
+
+
+def body(item, delay):
+    text = steps._body(item, delay)
+    steps.witness.note("stops")
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return text
+
+
+folder = Path(sys.argv[1])
 steps._begin(folder, 0)
 with eventlog.open(folder / "log.db") as log, log.run("r", items=["a"]) as run:
-    print(run.step("a", steps._body, "a", 0.5))
+    print(run.step("a", body, "a", 0.0))
 """
 
 
@@ -171,14 +184,17 @@ def test_a_worker_that_hangs_loses_its_item_when_somebody_says_so(nursery: Nurse
     child = subprocess.Popen(
         [sys.executable, "-c", HANGING, str(tmp_path)], env=environment, stdout=subprocess.PIPE, text=True
     )
-    wait_for(tmp_path, "llm a/one")
-    os.kill(child.pid, signal.SIGSTOP)
-    with eventlog.open(tmp_path / "log.db") as log:
-        log.ledger(RUN).release("a")
-    assert nursery.run("steps", "worker", tmp_path, items=["a"], delay=0.5) == 0
-    output = session_of(tmp_path).item("a").output
-    os.kill(child.pid, signal.SIGCONT)
-    out, _ = child.communicate(timeout=60)
+    try:
+        wait_for(tmp_path, "stops")
+        os.waitpid(child.pid, os.WUNTRACED)
+        with eventlog.open(tmp_path / "log.db") as log:
+            log.ledger(RUN).release("a")
+        assert nursery.run("steps", "worker", tmp_path, items=["a"]) == 0
+        output = session_of(tmp_path).item("a").output
+        os.kill(child.pid, signal.SIGCONT)
+        out, _ = child.communicate(timeout=60)
+    finally:
+        child.kill()
 
     assert out.splitlines()[-1] == output == session_of(tmp_path).item("a").output
     assert touches(tmp_path)["body a"] == 2
