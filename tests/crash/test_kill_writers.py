@@ -144,7 +144,7 @@ def _changes(path: Path) -> list[str]:
     before = expected("v1", OLD_LOGS[int(path.stem[3:]) % len(OLD_LOGS)].stem)
     with eventlog.open(path, readonly=True) as log:
         now = observe(log, cursors_of(before))
-    return list(differences({key: before[key] for key in now}, now))
+    return list(differences({key: before[key] for key in now if key in before}, now))
 
 
 SAYS: dict[str, Callable[[Path], list[Any]]] = {
