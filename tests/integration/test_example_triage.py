@@ -36,8 +36,10 @@ class World:
             [sys.executable, str(EXAMPLE), str(self.folder / "notes.txt")], env=environment(EVENTLOG_DB=str(self.db)),
             check=True, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
-        own = [line for line in child.stdout.splitlines() if line.strip() and line[0] not in "╭│╰"]
-        return [own[0], own[-1]]
+        found = re.findall(
+            r"Loaded run #\d+|Claims Researcher saw \w+", child.stdout
+        )  # the panels stand anywhere between
+        return [found[0], found[-1]]
 
     def calls(self) -> Counter[str]:
         """Return how often the model was asked in each step, over all starts."""
