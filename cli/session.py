@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -108,13 +109,13 @@ def _watch(settings: Settings, log: Log, run: str, branch: str, *, full: bool) -
 # -- what a person may say --------------------------------------------------------------------------
 
 
-_item = click.argument("item")
+def _about_item(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says which item is meant: RUN, ITEM and ``--branch``."""
+    return _run(click.argument("item")(_branch(command)))
 
 
 @session.command(epilog=examples('eventlog session invalidate nightly scan-auth --reason "other notes"'))
-@_run
-@_item
-@_branch
+@_about_item
 @click.option("--reason", help="Why; shown with the item.")
 @shared_options
 def invalidate(settings: Settings, run: str, item: str, branch: str, reason: str | None) -> None:
@@ -123,9 +124,7 @@ def invalidate(settings: Settings, run: str, item: str, branch: str, reason: str
 
 
 @session.command(epilog=examples("eventlog session release nightly scan-auth"))
-@_run
-@_item
-@_branch
+@_about_item
 @shared_options
 def release(settings: Settings, run: str, item: str, branch: str) -> None:
     """Take ITEM from a worker that hangs; should it finish after all, its result does not count."""
@@ -133,10 +132,8 @@ def release(settings: Settings, run: str, item: str, branch: str) -> None:
 
 
 @session.command(epilog=examples('eventlog session block nightly deploy "waiting for credentials"'))
-@_run
-@_item
+@_about_item
 @click.argument("reason")
-@_branch
 @shared_options
 def block(settings: Settings, run: str, item: str, reason: str, branch: str) -> None:
     """Let nobody begin ITEM until it is unblocked."""
@@ -144,9 +141,7 @@ def block(settings: Settings, run: str, item: str, reason: str, branch: str) -> 
 
 
 @session.command(epilog=examples("eventlog session unblock nightly deploy"))
-@_run
-@_item
-@_branch
+@_about_item
 @shared_options
 def unblock(settings: Settings, run: str, item: str, branch: str) -> None:
     """Let ITEM be begun again."""

@@ -374,7 +374,7 @@ class ItemNotFoundError(NotFoundError):
     def __str__(self) -> str:
         """Say which item, of which session, and what there is."""
         known = ", ".join(self.items[:20]) or "none yet"
-        return f"no item {self.args[0]!r} in session {self.run!r}; there are: {known}"
+        return f"no item {self.name!r} in session {self.run!r}; there are: {known}"
 
 
 class ExecutionNotFoundError(NotFoundError):

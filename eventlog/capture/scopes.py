@@ -417,7 +417,12 @@ def _mark(outer: Execution | None) -> str:
     When the step is done, its kickoffs do not come again: those after it must not move up into their places.
     """
     mark = step_mark.get()
-    return "" if outer is None or any(mark in label for label in outer.path) else mark
+    return "" if outer is None or any(_is_marked(label, mark) for label in outer.path) else mark
+
+
+def _is_marked(label: str, mark: str) -> bool:
+    """Whether a label of a path, with its ordinal, is one of a step."""
+    return label.rpartition("#")[0].partition("+")[0].endswith(mark)
 
 
 def execution_label(kind: str, key: str) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Mapping
+from enum import Enum
 from functools import partial
 from hashlib import blake2b
 from typing import Any
+
+from pydantic import BaseModel
 
 from eventlog.capture.keys import stable_key
 from eventlog.references import class_name, kind_of, reference
@@ -50,10 +54,23 @@ def _essence_of_object(value: Any, depth: int) -> Any:
         return class_name(value)
     if hasattr(value, "tobytes") and hasattr(value, "dtype"):  # an array of numpy's
         return [str(value.dtype), str(getattr(value, "shape", "")), blake2b(value.tobytes()).hexdigest()]
-    state = getattr(value, "__dict__", None)
-    if type(value).__module__ == "builtins" or hasattr(value, "model_fields") or not state:
-        return value
-    return [class_name(type(value)), essence(dict(state), depth)]
+    state = _state_of(value)
+    return [class_name(type(value)), essence(state, depth)] if state else value
+
+
+def _state_of(value: Any) -> dict[str, Any]:
+    """Return the attributes of an object of a class of the user's; nothing of what the encoder knows by itself."""
+    cls = type(value)
+    if cls.__module__.partition(".")[0] in sys.stdlib_module_names or isinstance(value, (BaseModel, Enum)):
+        return {}
+    slots = [name for base in cls.__mro__ for name in _names(base.__dict__.get("__slots__", ()))]
+    state = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    return state | dict(getattr(value, "__dict__", {}))
+
+
+def _names(slots: Any) -> tuple[str, ...]:
+    """Return the names of slots; one alone may be a text."""
+    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 def _is_output(value: Any) -> bool:

@@ -24,7 +24,7 @@ from eventlog.ledger.progress import SESSION_TYPES, Claim, Progress
 from eventlog.ledger.session import Session
 from eventlog.record import MAIN_BRANCH
 from eventlog.redact import MARKER
-from eventlog.writer import instead
+from eventlog.writer import Writer, instead
 
 
 class Desk:
@@ -47,12 +47,29 @@ class Ledger:
 
     def __init__(self, source: Source, run: str, branch: str = MAIN_BRANCH) -> None:
         """Nothing is read or written before it is asked for."""
-        self._desk = Desk(source, run, branch)
+        self._source, self._names = source, (run, branch)
+        self._desks: dict[Writer | None, Desk] = {}
+        """The log's own, and those of re-executions."""
+
+    def _make_desk(self, source: Source, run: str, branch: str) -> Desk:
+        """Return a book with its folds."""
+        return Desk(source, run, branch)
+
+    def _elsewhere(self) -> Writer | None:
+        """Return where what is said goes in a re-execution: it touches no log."""
+        return instead.get()
 
     def _at_desk(self) -> Desk:
-        """Return the book that counts here, and its folds: in a re-execution not the log's own."""
-        other = instead.get()
-        return self._desk if other is None else Desk(Instead(other), self._desk.book.run, MAIN_BRANCH)
+        """Return the book that counts here, and its folds."""
+        other, (run, branch) = self._elsewhere(), self._names
+        if other not in self._desks:
+            made = (
+                self._make_desk(Instead(other), run, MAIN_BRANCH)
+                if other
+                else self._make_desk(self._source, run, branch)
+            )
+            return self._desks.setdefault(other, made)
+        return self._desks[other]
 
     # -- sessions -------------------------------------------------------------------------------
 
@@ -137,8 +154,9 @@ class Ledger:
     def _known(self, item: str) -> str:
         """Return the name of an item that the session has."""
         name = self._name(item)
-        if name not in self.session():
-            raise ItemNotFoundError(item, self._at_desk().book.run, [known.name for known in self.session().items])
+        known = self._at_desk().progress.look(lambda state: list(state.steps))
+        if name not in known:
+            raise ItemNotFoundError(item, self._names[0], known)
         return name
 
     def _name(self, item: str) -> str:

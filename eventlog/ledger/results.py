@@ -61,8 +61,11 @@ def other_type(value: Any, back: Any) -> str | None:
         pairs = zip((*value, *value.values()), (*back, *back.values()), strict=False)
     elif isinstance(value, (list, tuple)):
         pairs = zip(value, back, strict=False)
-    elif isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
+    elif isinstance(value, BaseModel):
         pairs = [(it, vars(back).get(name)) for name, it in vars(value).items()]
+    elif dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+        pairs = [(getattr(value, name, None), getattr(back, name, None)) for name in names]
     return next((found for one, other in pairs if (found := other_type(one, other)) is not None), None)
 
 

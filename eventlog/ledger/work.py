@@ -8,16 +8,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from eventlog.errors import EventLogError
-from eventlog.ledger.book import Instead, Source
+from eventlog.ledger.book import Source
 from eventlog.ledger.calls import Call, StepOptions, arguments_of
 from eventlog.ledger.events import SessionOpened
 from eventlog.ledger.ledger import Desk, Ledger
 from eventlog.logger import Logger
-from eventlog.record import MAIN_BRANCH
 from eventlog.writer import Writer, instead
 
 if TYPE_CHECKING:
@@ -62,7 +60,6 @@ class Work(Ledger):
     def __init__(self, source: Source, run: str, branch: str, items: Items | None) -> None:
         """``items``: all that is to be done, in order; a mapping also says what comes before each."""
         super().__init__(source, run, branch)
-        self._source, self._names = source, (run, branch)
         if isinstance(items, str):
             raise EventLogError(f"items={items!r}: give a list of items")
         self.items = None if items is None else list(items)
@@ -70,8 +67,6 @@ class Work(Ledger):
         unknown = {name for before in self.plan.values() for name in before} - self.plan.keys()
         if unknown:
             raise EventLogError(f"items: {', '.join(sorted(unknown))} come before others, and are no items themselves")
-        self._own: WorkDesk | None = None
-        self._instead: WeakKeyDictionary[Writer, WorkDesk] = WeakKeyDictionary()
 
     @abstractmethod
     def _director_of_this_pass(self) -> Any:
@@ -81,34 +76,33 @@ class Work(Ledger):
     def _inside(self) -> AbstractContextManager[None]:
         """Be inside the run for a block."""
 
-    def _at_desk(self) -> WorkDesk:
-        """Return the book that counts here: in a re-execution not the log's own."""
-        other = instead.get() or self._scratch()
-        if other is not None:
-            desk = self._instead.get(other)
-            if desk is None:
-                desk = WorkDesk(Instead(other), self._names[0], MAIN_BRANCH, self._director_of_this_pass)
-                self._instead[other] = desk
-            return desk
-        if self._own is None:
-            self._own = WorkDesk(self._source, *self._names, self._director_of_this_pass)
-        return self._own
+    def _make_desk(self, source: Source, run: str, branch: str) -> WorkDesk:
+        """Return a book with its folds, and who does its steps."""
+        return WorkDesk(source, run, branch, self._director_of_this_pass)
 
-    def _scratch(self) -> Writer | None:
-        """Return where the work goes when the whole program executes this run again."""
+    def _at_desk(self) -> WorkDesk:
+        """Return the book that counts here, its folds, and who does its steps."""
+        return cast("WorkDesk", super()._at_desk())
+
+    def _elsewhere(self) -> Writer | None:
+        """Return where the work goes when it is executed again, by itself or with the whole program."""
         from eventlog.capture.playing import program_reexecutor  # noqa: PLC0415 - a list that changes
 
         again = program_reexecutor[-1] if program_reexecutor else None
-        return again.writer if again is not None and again.run == self._names[0] else None
+        return instead.get() or (again.writer if again is not None and again.run == self._names[0] else None)
 
     def _open_session(self) -> WorkDesk:
         """Say, once per pass, that somebody goes on with the session."""
         desk = self._at_desk()
         if not desk.is_open:
-            desk.is_open = True
             items = None if self.items is None else [self._name(item) for item in self.items]
             plan = {self._name(item): [self._name(name) for name in before] for item, before in self.plan.items()}
-            desk.book.append(SessionOpened(items=items, depends_on=plan or None))
+            desk.is_open = True  # before it is: another thread of this pass says it no second time
+            try:
+                desk.book.append(SessionOpened(items=items, depends_on=plan or None))
+            except BaseException:
+                desk.is_open = False
+                raise
         return desk
 
     def _begin_session(self) -> None:
@@ -118,7 +112,6 @@ class Work(Ledger):
         try:
             self._open_session()
         except EventLogError as error:
-            self._at_desk().is_open = False
             log.warning("session_not_opened", run=self._names[0], error=str(error))
 
     # -- steps ----------------------------------------------------------------------------------

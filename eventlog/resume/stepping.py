@@ -8,7 +8,7 @@ recorded. What a step asked before its worker died is found again by whoever goe
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -128,10 +128,10 @@ class StepDirector:
             self._is_open = False
             if self._chosen is not None:
                 self._chosen.release_step(self._place.mark)
-                if self._lease is not None:
-                    self._main.writer.give_back(self._lease)
-                if self._home is not None:
-                    self._main.writer.leave_run(self._home)
+            if self._lease is not None:
+                self._main.writer.give_back(self._lease)
+            if self._home is not None:
+                self._main.writer.leave_run(self._home)
             self._chosen = self._home = self._lease = None
 
     # -- where ----------------------------------------------------------------------------------
@@ -152,31 +152,29 @@ class StepDirector:
             return self._go_on(self._main.home.branch, None)
 
     def _go_on(self, branch: str, cut: int | None) -> RunDirector:
-        """Go on with what is recorded on a branch, up to a seq."""
+        """Go on with what is recorded on a branch, up to a seq: there if it is ours, else on a fork of it."""
         try:
-            if branch == self._main.home.branch:
-                self._lease = self._main.take_lease()
-                return self._main
-            if cut is None:
-                return self._on(branch, lambda: self._main.writer.take_lease(self._main.home.run, branch))
+            return self._on_branch(branch) if cut is None else self._on_fork(branch, cut)
         except RunBusyError:
-            pass
-        return self._on_fork(branch, cut)
+            return self._on_fork(branch, None)
+
+    def _on_branch(self, branch: str) -> RunDirector:
+        """Go on on a branch that is there.
+
+        Raises:
+            RunBusyError: another process works on it.
+        """
+        if branch == self._main.home.branch:
+            self._lease = self._main.take_lease()
+            return self._main
+        self._lease = self._main.writer.take_lease(self._main.home.run, branch)
+        self._home = self._main.writer.enter_run(self._main.home.run, branch)
+        return self._main.twin(self._home)
 
     def _on_fork(self, parent: str, cut: int | None) -> RunDirector:
         """Go on on a new branch."""
         writer, run, name = self._main.writer, self._main.home.run, self._place.new_branch()
         make_fork(self._main.reader, writer, run, to=cut, branch=name, parent=parent, inputs=None, outputs=None)
-        director = self._on(name, lambda: writer.take_lease(run, name))
+        director = self._on_branch(name)
         self._place.move(name)
         return director
-
-    def _on(self, branch: str, take_lease: Callable[[], Lease]) -> RunDirector:
-        """Return who decides on another branch of the run.
-
-        Raises:
-            RunBusyError: another process works on it.
-        """
-        self._lease = take_lease()
-        self._home = self._main.writer.enter_run(self._main.home.run, branch)
-        return self._main.twin(self._home)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import dataclasses
 import enum
 import functools
 import os
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from crewai.flow.flow import Flow, start
+from pydantic import BaseModel
 
 import eventlog
 from eventlog.ledger import attempt as engine
@@ -48,16 +50,47 @@ def one() -> int:
     return 1
 
 
+class Slotted:
+    """An object without a ``__dict__``."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Notes(BaseModel):
+    """A model as an argument."""
+
+    text: str
+
+
+@dataclasses.dataclass(slots=True)
+class Spot:
+    """A result without a ``__dict__``."""
+
+    x: int
+
+
+def spot() -> Spot:
+    """Return a declared result."""
+    return Spot(1)
+
+
 DIFFERENT: dict[str, tuple[Any, Any]] = {
     "error codes": ("0x80070005", "0x80070002"),
     "objects": (Client("a"), Client("b")),
     "partials": (functools.partial(max, 1), functools.partial(max, 2)),
     "objects in lists": ([Client("a")], [Client("b")]),
     "keys": ({"a": 1}, {"b": 1}),
+    "slots": (Slotted("a"), Slotted("b")),
+    "models": (Notes(text="a"), Notes(text="b")),
 }
 SAME: dict[str, tuple[Any, Any]] = {
     "objects": (Client("a"), Client("a")),
     "functions": (one, one),
+    "models": (Notes(text="a"), Notes(text="a")),
+    "paths": (Path("a/b"), Path("a") / "b"),
     "order of keys": ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
     "sets": ({"a", "b", "c"}, {"c", "b", "a"}),
 }
@@ -170,6 +203,17 @@ def test_what_would_come_back_as_another_type_is_not_kept(tmp_path: Path, value:
             results.append(run.step("a", lambda: value))
 
     assert [type(result) for result in results] == [type(value)] * 2
+
+
+def test_a_dataclass_with_slots_comes_back(tmp_path: Path) -> None:
+    """It has no ``__dict__`` to look into."""
+    results = []
+    for _ in range(2):
+        with eventlog.open(tmp_path / "log.db") as log, log.run(RUN) as run:
+            results.append(run.step("a", spot))
+            attempts = run.session().item("a").attempts
+
+    assert (results, attempts) == ([Spot(1), Spot(1)], 1)
 
 
 def test_a_result_that_contains_itself_is_the_callers(log: eventlog.Log) -> None:
