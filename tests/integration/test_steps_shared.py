@@ -18,7 +18,7 @@ import eventlog
 from eventlog.ledger import claims
 from eventlog.ledger.book import Book
 from eventlog.ledger.claims import Claims
-from eventlog.ledger.events import StepCompleted, WorkEvent
+from eventlog.ledger.events import StepCompleted, StepMoved, WorkEvent
 from eventlog.owner import Owner, _start_time, this_process
 from tests.integration.pipelines import RUN, Team, done
 from tests.verifying import problems
@@ -117,6 +117,28 @@ def test_a_result_that_cannot_be_recorded_is_the_callers_all_the_same(
 
     assert (first, second) == (1, 2)
     assert "step_result_not_recorded" in caplog.text
+
+
+def test_a_branch_that_cannot_be_announced_is_given_back(log: eventlog.Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file fails between the lease of an item's own branch and the word of it: nobody keeps the branch.
+
+    Seen to fail when only what a kickoff had begun on was given back.
+    """
+    append = Book.append
+
+    def fails(self: Book, event: WorkEvent, event_id: str | None = None) -> int:
+        if isinstance(event, StepMoved):
+            raise eventlog.AppendError("no space left")
+        return append(self, event, event_id)
+
+    log.append("any.thing", run=RUN)
+    occupy(log)
+    monkeypatch.setattr(Book, "append", fails)
+    with log.run(RUN) as run, pytest.raises(eventlog.AppendError):
+        run.step("a", Team().work, "a")
+    held = log.reader.query("SELECT name FROM branches WHERE name LIKE 'step-%' AND lease_until_ns IS NOT NULL")
+
+    assert held == []
 
 
 class Dies(BaseException):
