@@ -1,21 +1,29 @@
-"""The same events for everybody: matched pairs of model calls with text that does not repeat."""
+"""The same events for everybody: matched pairs of model calls whose text does not repeat."""
 
 from __future__ import annotations
 
 import random
-import string
+from functools import cache
+from pydoc_data.topics import topics
 from typing import Any
 
 from crewai.events.types.llm_events import LLMCallCompletedEvent, LLMCallStartedEvent, LLMCallType
 
 
+@cache
+def words() -> list[str]:
+    """Return the words of Python's own documentation: English, some code, found wherever Python is."""
+    return " ".join(topics[name] for name in sorted(topics)).split()
+
+
 def text(source: random.Random, chars: int) -> str:
-    """Return text that repeats like none."""
-    return "".join(source.choices(string.ascii_letters + "      ", k=chars))
+    """Return that much text that repeats like none."""
+    found = words()
+    return " ".join(source.choices(found, k=chars // 4 + 8))[:chars]
 
 
 def flat_pairs(count: int, chars: int, seed: int) -> list[Any]:
-    """Return ``count`` pairs of started and completed events of about ``chars`` each."""
+    """Return ``count`` pairs of started and completed events, each with one message of that many characters."""
     source, out = random.Random(seed), []
     for number in range(count):
         messages = [{"role": "user", "content": text(source, chars)}]
@@ -23,10 +31,13 @@ def flat_pairs(count: int, chars: int, seed: int) -> list[Any]:
     return out
 
 
-def growing_pairs(count: int, chars: int, seed: int) -> list[Any]:
-    """Return pairs of one conversation that grows by ``chars`` per call."""
-    source, messages, out = random.Random(seed), [], []
+def growing_pairs(count: int, chars: int, seed: int, *, restart: int = 0) -> list[Any]:
+    """Return pairs of one conversation that grows by ``chars`` per call; ``restart``: a new one after so many."""
+    source, out = random.Random(seed), []
+    messages: list[Any] = []
     for number in range(count):
+        if restart and number % restart == 0:
+            messages = []
         answer = text(source, chars // 3)
         messages.append({"role": "user", "content": text(source, chars - len(answer))})
         out += pair(messages, answer, f"{seed}-{number}")
@@ -35,10 +46,15 @@ def growing_pairs(count: int, chars: int, seed: int) -> list[Any]:
 
 
 def pair(messages: list[Any], answer: str, call_id: str) -> list[Any]:
-    """Return the two events of one call."""
+    """Return the two events of one call; as in CrewAI, each has its own list and dicts of the same texts."""
     copies = [[dict(m) for m in messages] for _ in range(2)]
     kind = LLMCallType.LLM_CALL
     return [
         LLMCallStartedEvent(messages=copies[0], model="m", call_id=call_id),
         LLMCallCompletedEvent(messages=copies[1], response=answer, call_type=kind, model="m", call_id=call_id),
     ]
+
+
+def as_json(events: list[Any]) -> list[str]:
+    """Return what a plain dump of events stores."""
+    return [event.model_dump_json() for event in events]

@@ -1,0 +1,96 @@
+"""What a user would write by hand with sqlite3, on a file with the settings of ours."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from crewai.events.event_bus import crewai_event_bus as bus
+
+import eventlog
+from eventlog.append import INSERT_CONTENT, INSERT_EVENT
+from eventlog.storage import Synchronous, open_writer
+
+COLUMNS = (
+    "seq, branch, run, event_id, type, at_ns, parent, previous, triggered, started, emission, task, agent, path,"
+    " flags, payload, digest"
+)
+_INSERT = "INSERT INTO events (body) VALUES (?)"
+
+
+def plain_table(path: Path, synchronous: Synchronous = "NORMAL") -> sqlite3.Connection:
+    """Return a connection to a new file with one table of bodies; page size and journal mode are those of ours."""
+    ours = open_writer(path.with_suffix(".settings"), synchronous)
+    plain = sqlite3.connect(path, isolation_level=None)
+    for pragma in ("page_size", "journal_mode", "synchronous", "wal_autocheckpoint"):
+        plain.execute(f"PRAGMA {pragma} = {ours.execute(f'PRAGMA {pragma}').fetchone()[0]}")
+    plain.execute("CREATE TABLE events (seq INTEGER PRIMARY KEY, body TEXT)")
+    ours.close()
+    return plain
+
+
+def insert(db: sqlite3.Connection, body: str) -> None:
+    """Store one body, in a transaction of its own."""
+    db.execute(_INSERT, (body,))
+
+
+def insert_many(db: sqlite3.Connection, bodies: Sequence[str], group: int) -> None:
+    """Store bodies in transactions of that many."""
+    for at in range(0, len(bodies), group):
+        db.execute("BEGIN IMMEDIATE")
+        db.executemany(_INSERT, ((body,) for body in bodies[at : at + group]))
+        db.execute("COMMIT")
+
+
+class Rows(msgspec.Struct):
+    """The rows that one event put into a log."""
+
+    paths: list[Any]
+    contents: list[Any]
+    event: Any
+
+
+def rows_of(path: Path, events: Sequence[Any]) -> list[Rows]:
+    """Emit events into a log at ``path``; returns the rows of each, as they can be written into an empty log."""
+    out = []
+    with eventlog.open(path) as log, log.run("r"):
+        db = sqlite3.connect(path)
+        marks = _marks(db)
+        for event in events:
+            bus.emit(None, event)
+            path_id, content_id, seq = marks
+            marks = _marks(db)
+            out.append(
+                Rows(
+                    db.execute("SELECT parent, label FROM paths WHERE id > ? ORDER BY id", (path_id,)).fetchall(),
+                    db.execute(
+                        "SELECT c.hash, c.kind, p.hash, t.hash, c.body FROM contents AS c"
+                        " LEFT JOIN contents AS p ON p.id = c.parent LEFT JOIN contents AS t ON t.id = c.text"
+                        " WHERE c.id > ? ORDER BY c.id",
+                        (content_id,),
+                    ).fetchall(),
+                    db.execute(f"SELECT {COLUMNS} FROM events WHERE seq > ? ORDER BY seq", (seq,)).fetchall()[-1],
+                )
+            )
+        db.close()
+    return out
+
+
+def _marks(db: sqlite3.Connection) -> tuple[int, int, int]:
+    """Return the last rows of paths, contents and events."""
+    sql = "SELECT coalesce((SELECT max(id) FROM paths), 0), coalesce((SELECT max(id) FROM contents), 0),"
+    return tuple(db.execute(f"{sql} coalesce((SELECT max(seq) FROM events), 0)").fetchone())
+
+
+def write_rows(db: sqlite3.Connection, rows: Rows) -> None:
+    """Write the rows of one event in one transaction, as short as it can be written by hand."""
+    db.execute("BEGIN IMMEDIATE")
+    for path in rows.paths:
+        db.execute("INSERT INTO paths (parent, label) VALUES (?, ?)", path)
+    for content in rows.contents:
+        db.execute(INSERT_CONTENT, content)
+    db.execute(INSERT_EVENT, rows.event)
+    db.execute("COMMIT")

@@ -1,0 +1,15 @@
+"""The cases by name, in the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import bench_append, bench_capture
+from benchmarks.report import Table
+from benchmarks.timing import Scale
+
+CASES: dict[str, Callable[[Path, Scale], list[Table]]] = {
+    "capture": bench_capture.run,
+    "append": bench_append.run,
+}

@@ -1,0 +1,58 @@
+"""How things are timed: variants take turns in shuffled rounds, the first of which warms up and is not counted."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypeVar
+
+from benchmarks.report import Row
+
+Scale = Literal["smoke", "quick", "full"]
+"""``smoke``: does it run at all; ``quick``: rough, within a minute for everything; ``full``: what the README shows."""
+Measure = Callable[[int], list[float]]
+"""Takes the number of the round, returns its samples."""
+
+ROUNDS = {"smoke": 1, "quick": 3, "full": 7}
+
+T = TypeVar("T")
+
+
+def sized(scale: Scale, *, smoke: T, quick: T, full: T) -> T:
+    """Return what belongs to a scale."""
+    return {"smoke": smoke, "quick": quick, "full": full}[scale]
+
+
+def take_turns(variants: Mapping[str, Measure], rounds: int, *, seed: int = 1) -> list[Row]:
+    """Measure each variant once per round, in an order that changes from round to round."""
+    order, source = list(variants), random.Random(seed)
+    rows = {name: Row(name, []) for name in variants}
+    for number in range(rounds + 1):
+        source.shuffle(order)
+        for name in order:
+            gc.collect()
+            samples = variants[name](number)
+            if number:
+                rows[name].rounds.append(samples)
+    return list(rows.values())
+
+
+def each(items: Iterable[Any], act: Callable[[Any], Any], *, pause_s: float = 0.0, every: int = 2) -> list[float]:
+    """Return the microseconds of each act; with a pause after every second one, as between calls of a model."""
+    out = []
+    for number, item in enumerate(items, 1):
+        start = time.perf_counter()
+        act(item)
+        out.append((time.perf_counter() - start) * 1e6)
+        if pause_s and number % every == 0:
+            time.sleep(pause_s)
+    return out
+
+
+def seconds(act: Callable[[], Any]) -> float:
+    """Return how long something takes."""
+    start = time.perf_counter()
+    act()
+    return time.perf_counter() - start
