@@ -22,8 +22,8 @@ MARKER = "[redacted:"
 """How the text begins that stands for a secret."""
 VALUE_CHARS_MIN = 8
 """Shorter known values would redact ordinary text."""
-FEW_NEEDLES_MAX = 60
-"""Up to some ten known secrets: substring search beats the automaton."""
+DFA_NEEDLES_MAX = 500
+"""More make a table that is long in the making; the slower automaton then does."""
 
 SECRET_KEY = re.compile(
     r"api[_-]?key|access[_-]?key|secret|passw(?:or)?d|passphrase|authorization|bearer|credential|cookie"
@@ -189,26 +189,26 @@ class Redactor:
         return len(value) >= VALUE_CHARS_MIN and value.lower() not in COMMON_WORDS and value not in self._allow
 
     def _build(self) -> None:
-        """One automaton for everything; longest forms are replaced first."""
+        """One automaton for everything, in lower case; longest forms are replaced first."""
         self._forms = sorted({f for v in self._values for f in encoded_forms(v)}, key=lambda f: (-len(f), f))
-        needles = {f.encode("utf-8", "surrogatepass") for f in self._forms}
-        needles |= {n.encode() for p in self._patterns for n in p.needles}
-        self._folded = tuple(sorted({n.encode() for p in self._patterns for n in p.folded}))
+        exact = {f.encode("utf-8", "surrogatepass") for f in self._forms}
+        exact |= {n.encode() for p in self._patterns for n in p.needles}
+        folded = {n.encode() for p in self._patterns for n in p.folded}
+        self._exact, self._folded = tuple(sorted(exact)), tuple(sorted(folded))
         self._always = any(p.anywhere for p in self._patterns)
-        self._few = tuple(sorted(needles)) if len(needles) <= FEW_NEEDLES_MAX else ()
-        self._scan = BytesAhoCorasick(sorted(needles), implementation=Implementation.ContiguousNFA)
+        needles = sorted(folded | {n.lower() for n in exact})
+        kind = Implementation.DFA if len(needles) <= DFA_NEEDLES_MAX else Implementation.ContiguousNFA
+        self._scan = BytesAhoCorasick(needles, implementation=kind).find_matches_as_indexes
 
     def suspicious(self, data: bytes) -> bool:
         """Whether ``data`` needs a closer look; no false negatives.
 
-        The automaton lets other threads run meanwhile, which may take them milliseconds: for
-        few needles, asking for one after the other is quicker.
+        One scan, whatever the case of the letters, tells nearly always that nothing is there.
         """
-        if self._always or _holds_one(data.lower(), self._folded):
+        if self._always:
             return True
-        if self._few:
-            return _holds_one(data, self._few)
-        return bool(self._scan.find_matches_as_indexes(data))
+        lower = data.lower()
+        return bool(self._scan(lower)) and (_holds_one(lower, self._folded) or _holds_one(data, self._exact))
 
     def is_secret_key(self, key: str) -> bool:
         """Whether values under ``key`` are secrets by name."""
