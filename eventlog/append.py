@@ -56,14 +56,16 @@ _CLOSE_EXECUTION = "UPDATE executions SET status = ?, ended_seq = ? WHERE branch
 
 def stored_id(event_id: str | None) -> Any:
     """Return an id as it is stored: the 16 bytes of a canonical UUID, other text as it is."""
-    if event_id is not None and len(event_id) == 36 and event_id[8] == event_id[23] == "-":
-        try:
-            raw = bytes.fromhex(event_id.replace("-", ""))
-        except ValueError:
-            return event_id
-        if shown_id(raw) == event_id:
-            return raw
-    return event_id
+    if event_id is None or len(event_id) != 36:
+        return event_id
+    digits = event_id.replace("-", "")
+    if len(digits) != 32 or not event_id[8] == event_id[13] == event_id[18] == event_id[23] == "-":
+        return event_id
+    try:
+        raw = bytes.fromhex(digits)
+    except ValueError:
+        return event_id
+    return raw if raw.hex() == digits else event_id
 
 
 def shown_id(stored: Any) -> Any:
@@ -230,16 +232,11 @@ class Appender:
 
     def _row(self, seq: int, run: int, branch: int, event: NewEvent) -> tuple[Any, ...]:
         """Return the columns of an event, digest last."""
-        event_id = stored_id(event.event_id)
-        links = tuple(
-            self._link(run, link)
-            for link in (
-                event.parent_event_id,
-                event.previous_event_id,
-                event.triggered_by_event_id,
-                event.started_event_id,
-            )
-        )
+        event_id, link = stored_id(event.event_id), self._link
+        links = (
+            link(run, event.parent_event_id), link(run, event.previous_event_id),
+            link(run, event.triggered_by_event_id), link(run, event.started_event_id),
+        )  # fmt: skip
         task, agent, labels = event.task, event.agent, event.path
         if self.seal:
             task, agent = self._stored_name(task), self._stored_name(agent)

@@ -12,7 +12,7 @@ Its name is the hash of the whole text all the same, so nothing depends on how i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 PIECE_CHARS_MIN = 128
@@ -26,11 +26,14 @@ Recent = tuple[str, str]
 """Hash and text."""
 
 
-def split_text(text: str, recent: Iterable[Recent]) -> list[Any] | None:
+def split_text(text: str, recent: Sequence[Recent]) -> list[Any] | None:
     """Return the pieces of ``text``, or ``None`` when less than half of it is in recent texts.
 
     Only a text that begins with a recent one, or is its beginning, is looked at further.
     """
+    head = text[:PIECE_CHARS_MIN]
+    if not any(known.startswith(head) or head.startswith(known) for _, known in recent):
+        return None
     candidates = list(recent)
     first: Recent | None = None
     for name, known in candidates:

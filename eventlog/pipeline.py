@@ -3,7 +3,8 @@
 Everything goes through one queue. In ``commit`` and ``fsync`` mode whoever holds the lock
 writes the whole queue before it returns; so threads share transactions, and a signal
 handler that emits in the middle of a write just queues: the interrupted frame writes it.
-In ``batch`` mode a thread writes at most ``batch_ms`` later.
+In ``batch`` mode a thread writes at most ``batch_ms`` later; an event whose payload was copied
+is encoded there, too (``offer_later``), in the order of the queue.
 
 When the file cannot be written (another program holds the lock beyond the busy timeout, the
 disk is full) the pipeline is *degraded*: events wait in the queue, at most
@@ -37,7 +38,7 @@ from eventlog.errors import AppendError, EventLogError, LogClosedError, LogMoved
 from eventlog.logger import Logger
 from eventlog.moved import Follower, left_behind, moved_error, without_wal
 from eventlog.place import Connection
-from eventlog.record import NewEvent
+from eventlog.record import MAIN_BRANCH, NewEvent
 
 Durability = Literal["commit", "fsync", "batch"]
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
@@ -57,17 +58,46 @@ CLOSE_S = 5.0
 log = Logger(__name__)
 
 
-class Item(msgspec.Struct, gc=False):
+Made = tuple[Sequence[NewEvent], Callable[[], None]]
+"""Encoded events, and what to call once they are in the queue."""
+
+
+class Item(msgspec.Struct):
     """Events that go into the same transaction."""
 
     events: Sequence[NewEvent]
     size: int
+    make: Callable[[], Made] | None = None
+    """Set while they are to be encoded: what does it."""
+    home: tuple[str, str] = ("", MAIN_BRANCH)
+    """Run and branch of what is to be encoded."""
     is_captured: bool = True
     """Nobody waits for it: when it cannot be stored, that is counted."""
     expected_seq: int | None = None
     done: bool = False
     seqs: list[int] = []
     error: Exception | None = None
+    winner: dict[int, Made] = {}
+
+    def encode(self) -> None:
+        """Encode what is to be encoded. Two threads may do so at once: what the first one made counts."""
+        make = self.make
+        if make is None:
+            return
+        made = make()
+        if self.winner.setdefault(0, made) is made:
+            self.events, self.make = made[0], None
+            made[1]()
+        else:
+            self.events, self.make = self.winner[0][0], None
+
+    def count(self) -> int:
+        """Return how many events it holds."""
+        return 1 if self.make is not None else len(self.events)
+
+    def place(self) -> tuple[str, str]:
+        """Return run and branch of its events."""
+        return (self.events[0].run, self.events[0].branch) if self.events else self.home
 
 
 class Pipeline:
@@ -125,7 +155,34 @@ class Pipeline:
             return False
         self._queue.append(item)
         if publish is not None:
+            self._encode_waiting()  # no event before this one may take for stored what it brings
             publish()
+        return self._have_written()
+
+    @property
+    def encodes_later(self) -> bool:
+        """Whether events may be left to the thread as they are."""
+        return self.durability == "batch" and not _exiting
+
+    def offer_later(self, make: Callable[[], Made], size: int, home: tuple[str, str]) -> bool:
+        """Queue a captured event that is still to be encoded. False if it had to be dropped.
+
+        ``make`` does so without raising ``Exception``, perhaps more than once; ``size``: about that of the event.
+        """
+        item = Item((), 600 + size, make, home)
+        if not self._admit(item):
+            return False
+        self._queue.append(item)
+        return self._have_written()
+
+    def _encode_waiting(self) -> None:
+        """Encode what waits for that, in order."""
+        if self.durability == "batch":
+            for item in list(self._queue):
+                item.encode()
+
+    def _have_written(self) -> bool:
+        """Leave the queue to the thread in ``batch`` mode, else write it. Returns true."""
         if self.durability == "batch" and not _exiting and self._rouse():
             return True
         if self.degraded:
@@ -213,7 +270,7 @@ class Pipeline:
         if self.closed:
             return
         if not self.flush(CLOSE_S):
-            lost = sum(len(item.events) for item in self._queue)
+            lost = sum(item.count() for item in self._queue)
             log.warning("events_lost", count=lost, cause=self.last_error)
             self.dropped += lost
         self.closed = True
@@ -227,7 +284,7 @@ class Pipeline:
 
     def waiting_events(self) -> int:
         """Return how many events are not yet in the file."""
-        return sum(len(item.events) for item in list(self._queue))
+        return sum(item.count() for item in list(self._queue))
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -280,16 +337,18 @@ class Pipeline:
         count = 0
         for position in range(min(len(self._queue), events_max)):
             item = self._queue[position]
-            if items and (item.expected_seq is not None or count + len(item.events) > events_max):
+            if items and (item.expected_seq is not None or count + item.count() > events_max):
                 break
             items.append(item)
-            count += len(item.events)
+            count += item.count()
             if item.expected_seq is not None:
                 break
         return items
 
     def _write_items(self, items: list[Item]) -> None:
         """Commit the items, then take them off the queue; an item at fault fails alone."""
+        for item in items:
+            item.encode()
         try:
             seqs = self._connected().write([e for item in items for e in item.events], items[0].expected_seq)
             self._unconfirmed.extend(items)
@@ -390,6 +449,7 @@ class Pipeline:
         try:
             self._write_again()
             fresh.go_on_from(former)
+            self._encode_waiting()
             waiting = [event for item in list(self._queue) for event in item.events]
             lost = left_behind(former.db, fresh.db, waiting)
         except BaseException:
@@ -439,9 +499,9 @@ class Pipeline:
             if not self.closed:
                 self._queued += item.size
                 return True
-        key = (item.events[0].run, item.events[0].branch)
-        self._gaps[key] = self._gaps.get(key, 0) + len(item.events)
-        self._lose(len(item.events), self.degraded or "the log is closed")
+        key, count = item.place(), item.count()
+        self._gaps[key] = self._gaps.get(key, 0) + count
+        self._lose(count, self.degraded or "the log is closed")
         return False
 
     def _is_too_much(self, size: int) -> bool:

@@ -53,6 +53,14 @@ def _shorten_request(fields: dict[str, Any]) -> None:
         fields["available_functions"] = sorted(map(str, fields["available_functions"]))
 
 
+def header_copy(event: Any) -> Any:
+    """Return an event that keeps what its header says now; nothing else of it may be used."""
+    cls = type(event)
+    copied = cls.__new__(cls)
+    object.__setattr__(copied, "__dict__", {name: event.__dict__.get(name) for name in HEADER_FIELDS})
+    return copied
+
+
 def text_or_none(value: Any) -> str | None:
     """Return a link as text; users may have put anything there."""
     return None if value is None else str(value)

@@ -19,7 +19,8 @@ from msgspec import structs
 
 from eventlog import interrupts
 from eventlog.capture.definitions import definition_of
-from eventlog.capture.headers import build, payload_fields
+from eventlog.capture.freezing import Freezer, Frozen
+from eventlog.capture.headers import build, header_copy, payload_fields
 from eventlog.capture.homes import Home, Homes
 from eventlog.capture.hub import hub
 from eventlog.capture.natives import native_fields, refuses_checkpoints
@@ -29,7 +30,7 @@ from eventlog.capture.scopes import Place, Scopes
 from eventlog.capture.secrets import secrets_of
 from eventlog.codec import Encoded, Encoder
 from eventlog.logger import Logger
-from eventlog.pipeline import Pipeline
+from eventlog.pipeline import Made, Pipeline
 from eventlog.record import (
     FLAG_OMITTED,
     FLAG_PLACEHOLDER,
@@ -53,6 +54,10 @@ class Work(msgspec.Struct):
     frozen: Encoded | None = None
     """The payload, if it had to be encoded before the event's turn came."""
     place: Place | None = None
+    before: list[NewEvent] | None = None
+    """Samples to store ahead of it, once they were taken."""
+    later: Frozen | None = None
+    """A copy of the payload, to be encoded off this thread."""
     events: list[NewEvent] = []
     publish: list[Callable[[], None]] = []
     epoch: int = 0
@@ -76,6 +81,7 @@ class Recorder:
         """Told about every event that was handed over; must be quick."""
         self._scopes: Scopes | None = None
         self._samples = Samples(self)
+        self._freezer = Freezer()
         self._salt_bytes: bytes | None = None
 
     @property
@@ -115,8 +121,21 @@ class Recorder:
                 work.done = True
             elif work.place.opens is not None:
                 self._tell_kickoff(work, work.place)
-        if not work.done and not work.events:
+        if not work.done and not work.events and work.later is None and not self._leaves_for_later(work):
             self._encode(work)
+
+    def _leaves_for_later(self, work: Work) -> bool:
+        """Copy the payload, if the pipeline may encode it later and nothing else goes with the event."""
+        place, event_type = work.place, work.event.type
+        if not self.pipeline.encodes_later or place is None or work.frozen is not None:
+            return False
+        if place.opens is not None or event_type == "agent_execution_started" or playing.get() is not None:
+            return False
+        if work.before is None:
+            work.before = self._samples.before(work.source, work.event, place, work.publish)
+        if not (work.before or work.publish):
+            work.later = self._freezer.freeze({} if event_type in self.omits else payload_fields(work.event))
+        return work.later is not None
 
     def _encode(self, work: Work) -> None:
         """Encode the event and the library's own events that go with it."""
@@ -129,11 +148,13 @@ class Recorder:
         is_omitted = work.event.type in self.omits
         encoded = work.frozen or self.encoder.encode({} if is_omitted else payload_fields(work.event))
         encoded.flags |= FLAG_OMITTED if is_omitted else 0
+        encoded.flags |= FLAG_UNMARKED if refuses_checkpoints(work.source, work.event) else 0
         main = build(work.event, encoded, place, self.encoder.text)
-        if refuses_checkpoints(work.source, work.event):
-            main = structs.replace(main, flags=main.flags | FLAG_UNMARKED)
-        work.epoch, work.publish = encoded.epoch, [encoded.publish]
-        before = self._samples.before(work.source, work.event, place, work.publish)
+        work.epoch, before = encoded.epoch, work.before
+        if before is None:
+            work.publish = []
+            before = self._samples.before(work.source, work.event, place, work.publish)
+        work.publish.append(encoded.publish)
         if (player := playing.get()) is not None and player.recorder is self:
             before = [_marked(player, e, dict) for e in before]
             main = _marked(player, main, lambda: self._whole(work.event))
@@ -154,10 +175,13 @@ class Recorder:
         """Hand the events over; encode again if contents were forgotten meanwhile."""
         if work.done or work.place is None:
             return
-        if work.epoch != self.encoder.index.epoch:
-            work.events, work.frozen = [], None
-            self._encode(work)
-        self._hand_over(work.events, work.publish)
+        if work.later is not None:
+            self._hand_over_later(work, work.place, work.later)
+        else:
+            if work.epoch != self.encoder.index.epoch:
+                work.events, work.frozen, work.before = [], None, None
+                self._encode(work)
+            self._hand_over(work.events, work.publish)
         work.done = True
         self.captured += 1
 
@@ -171,6 +195,34 @@ class Recorder:
         if not self.pipeline.offer(events, publish_all):
             self.encoder.index.clear()  # bodies that were to be stored are gone
             return
+        self._note_queued(events)
+
+    def _hand_over_later(self, work: Work, place: Place, frozen: Frozen) -> None:
+        """Leave the encoding of a copy to the pipeline."""
+        header, omitted = header_copy(work.event), FLAG_OMITTED if work.event.type in self.omits else 0
+        flags = omitted | (FLAG_UNMARKED if refuses_checkpoints(work.source, work.event) else 0)
+
+        def make() -> Made:
+            try:
+                encoded = self.encoder.encode(frozen.fields)
+                encoded.flags |= flags
+                events = [build(header, encoded, place, self.encoder.text)]
+            except Exception as error:
+                if interrupts.raised_by_handler(error):
+                    raise
+                self._note(error)
+                return (), lambda: None
+
+            def queued() -> None:
+                encoded.publish()
+                self._note_queued(events)
+
+            return events, queued
+
+        self.pipeline.offer_later(make, frozen.chars, (place.home.run, place.home.branch))
+
+    def _note_queued(self, events: list[NewEvent]) -> None:
+        """Count what encoding had to change, and tell who follows."""
         for event in events:
             self.placeholders += bool(event.flags & FLAG_PLACEHOLDER)
             self.redacted += bool(event.flags & FLAG_REDACTED)
