@@ -204,6 +204,8 @@ class Encoding:
         if type(key) is str:
             if not self._secret and self._redactor.is_secret_key(key):
                 return self.secret(value, depth)
+            if type(value) is str and len(value) < TEXT_CHARS_MIN and not (self._secret or self._clean):
+                return value if value.isascii() else self.short(value)
             if key == "messages" and not self.inline and _is_talk(value):
                 return self.conversation(value, depth) if depth == 1 else self.transcript(value, depth)
         return self.value(value, depth)
@@ -365,14 +367,6 @@ class Encoding:
         texts = tuple(NewContent(name, "text", text) for name, text in recent if name in used)
         self.contents.append(Known(self.epoch, texts))
 
-    def link(self, body: bytes, tree: Any, parent: str | None) -> str:
-        """Remember one message of a chain; a long ``content`` is a column, not part of the body."""
-        text = tree.get("content") if type(tree) is dict else None
-        if type(text) is dict and text.keys() == {"$content"}:
-            body = dump_json({k: v for k, v in tree.items() if k != "content"})
-            return self.content("message", body.decode(), parent, text["$content"]).hash
-        return self.content("message", body.decode(), parent).hash
-
     def content(self, kind: str, body: str, parent: str | None = None, text: str | None = None) -> NewContent:
         """Remember a body to store and return it."""
         made = NewContent(content_hash(kind, body.encode(), parent, text, self._index.key), kind, body, parent, text)
@@ -463,12 +457,12 @@ class Encoding:
         before = parent or _NO_MESSAGES
         outer_flags, outer_clean, start = self.flags, self._clean, len(self.contents)
         self.flags = before.flags
-        body = dump_json(tree := self.value(message, depth + 2))
+        body, text = _apart(self.value(message, depth + 2))
         if not self._clean and self._redactor.suspicious(body):
             self._clean = True
-            body = dump_json(tree := self.value(message, depth + 2))
+            body, text = _apart(self.value(message, depth + 2))
         flags, self.flags, self._clean = self.flags, outer_flags, outer_clean
-        name = self.link(body, tree, before.hash or None)
+        name = self.content("message", body.decode(), before.hash or None, text).hash
         chars = (
             before.chars
             + len(body)
@@ -488,6 +482,14 @@ class Encoding:
 _JSON = "json:"
 """Stands before JSON values in the cache of texts."""
 _NO_MESSAGES = Node("", 0, 0)
+
+
+def _apart(tree: Any) -> tuple[bytes, str | None]:
+    """Return the body of a message, and its long ``content``, if it has one: that is a column of its own."""
+    text = tree.get("content") if type(tree) is dict else None
+    if type(text) is dict and text.keys() == {"$content"}:
+        return dump_json({k: v for k, v in tree.items() if k != "content"}), text["$content"]
+    return dump_json(tree), None
 
 
 def _is_talk(value: Any) -> bool:

@@ -17,6 +17,8 @@ from typing import Any
 
 PIECE_CHARS_MIN = 128
 """A shorter piece is not worth its reference."""
+HEAD_CHARS = 16
+"""A text that begins otherwise than a recent one neither begins with it nor is its beginning."""
 JOINED_CHARS_MAX = 64_000_000
 """The codec stores no longer text."""
 RECENT_MAX, RECENT_CHARS_MAX = 12, 200_000
@@ -31,10 +33,12 @@ def split_text(text: str, recent: Sequence[Recent]) -> list[Any] | None:
 
     Only a text that begins with a recent one, or is its beginning, is looked at further.
     """
-    head = text[:PIECE_CHARS_MIN]
-    if not any(known.startswith(head) or head.startswith(known) for _, known in recent):
+    head, candidates = text[:HEAD_CHARS], recent
+    for _, known in candidates:
+        if known.startswith(head):
+            break
+    else:
         return None
-    candidates = list(recent)
     first: Recent | None = None
     for name, known in candidates:
         if known.startswith(text) and len(known) > len(text):
@@ -59,7 +63,7 @@ def split_text(text: str, recent: Sequence[Recent]) -> list[Any] | None:
     return [*pieces, text[position:]] if position < len(text) else pieces
 
 
-def _earliest(text: str, position: int, candidates: list[Recent]) -> tuple[int, str, int] | None:
+def _earliest(text: str, position: int, candidates: Sequence[Recent]) -> tuple[int, str, int] | None:
     """Return where the first, and there the longest, recent text stands in the rest of ``text``."""
     best: tuple[int, str, int] | None = None
     for name, known in candidates:

@@ -580,7 +580,12 @@ def _is_the_files_fault(error: Exception) -> bool:
 
 def _size(events: Sequence[NewEvent]) -> int:
     """Return roughly the memory events hold, in bytes."""
-    return sum(600 + len(e.payload) + sum(len(c.body) for c in e.contents) for e in events)
+    size = 0
+    for event in events:
+        size += 600 + len(event.payload)
+        for content in event.contents:
+            size += len(content.body)
+    return size
 
 
 _open: list[Pipeline] = []

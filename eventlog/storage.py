@@ -199,23 +199,45 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=opening.acquire, after_in_parent=opening.release, after_in_child=opening.release)
 
 
-@contextmanager
-def transaction(db: sqlite3.Connection) -> Generator[None]:
+class transaction:  # noqa: N801 - a generator would take three times as long, and every event has one
     """Commit all of the block, or none of it.
 
     ``IMMEDIATE`` takes the write lock up front: a deferred transaction that reads first can
     fail to upgrade later, and no busy timeout helps then.
     """
-    if db.in_transaction:  # a signal handler raised while an interrupted transaction was being rolled back
-        db.execute("ROLLBACK")
-    try:
-        db.execute("BEGIN IMMEDIATE")  # inside: a signal handler may raise as soon as it has begun
-        yield
-        db.execute("COMMIT")
-    except BaseException:  # KeyboardInterrupt must not commit half a batch
-        if db.in_transaction:  # SQLite may already have rolled back by itself
+
+    __slots__ = ("_db",)
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        """``db``: a connection that may write."""
+        self._db = db
+
+    def __enter__(self) -> None:
+        """Begin."""
+        db = self._db
+        if db.in_transaction:  # a signal handler raised while an interrupted transaction was being rolled back
             db.execute("ROLLBACK")
-        raise
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except BaseException:  # a signal handler may raise as soon as it has begun
+            self._roll_back()
+            raise
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        """Commit, or roll back what raised; a KeyboardInterrupt must not commit half a batch."""
+        try:
+            if kind is None:
+                self._db.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        if kind is not None:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        """Undo; SQLite may already have done so by itself."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
 
 
 @contextmanager
