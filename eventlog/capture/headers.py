@@ -55,8 +55,7 @@ def _shorten_request(fields: dict[str, Any]) -> None:
 
 def header_copy(event: Any) -> Any:
     """Return an event that keeps what its header says now; nothing else of it may be used."""
-    cls = type(event)
-    copied = cls.__new__(cls)
+    copied = object.__new__(type(event))
     object.__setattr__(copied, "__dict__", {name: event.__dict__.get(name) for name in HEADER_FIELDS})
     return copied
 
