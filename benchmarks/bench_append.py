@@ -23,7 +23,6 @@ GROUP = 500
 TYPE = "bench.page"
 MODES: dict[Durability, Synchronous] = {"commit": "NORMAL", "batch": "NORMAL", "fsync": "FULL"}
 """The mode of ours, and how durable what it is compared with has to be."""
-CROWDS = (1, 2, 4)
 
 
 def run(folder: Path, scale: Scale) -> list[Table]:
@@ -97,7 +96,8 @@ def _crowds(folder: Path, scale: Scale, what: str, work: Callable[[Path, int, in
     def measure(crowd: int) -> Measure:
         return lambda number: [work(place / f"{crowd}-{number}.db", crowd, count // crowd) / count * 1e6]
 
-    variants = {f"{crowd} {what}": measure(crowd) for crowd in CROWDS}
+    crowds = sized(scale, smoke=(2,), quick=(1, 2), full=(1, 2, 4))
+    variants = {f"{crowd} {what}": measure(crowd) for crowd in crowds}
     rounds = sized(scale, smoke=1, quick=1, full=5)
     return Table(f"One event of 0.6 KB, appended one by one by {what} (commit)", "µs", take_turns(variants, rounds))
 

@@ -41,6 +41,7 @@ COMMANDS = {
     "memory": "memory:memory",
     "stats": "stats:stats",
     "doctor": "doctor:doctor",
+    "bench": "bench:bench",
     "verify": "verify:verify",
     "backup": "backup:backup",
     "repair": "repair:repair",
