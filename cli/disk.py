@@ -1,4 +1,4 @@
-"""What capturing an event costs on a disk, in each mode: real events of CrewAI, emitted into logs that are thrown away."""
+"""What capturing an event costs on a disk, in each mode: real events, emitted into logs that are thrown away."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import string
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -68,10 +69,10 @@ def steps() -> int:
 def _turns(place: Path) -> Iterator[tuple[int, str, Callable[[list[Any]], list[float]]]]:
     """Yield what is to be done, round by round: its number, the name, and what takes events and returns samples."""
     for number in range(ROUNDS):
-        yield number, FSYNC, lambda made: _by_file(place / "bare.bin", made)
-        yield number, BARE, lambda made: _by_insert(place / "bare.db", made)
+        yield number, FSYNC, partial(_by_file, place / "bare.bin")
+        yield number, BARE, partial(_by_insert, place / "bare.db")
         for mode in get_args(Durability):
-            yield number, mode, lambda made, mode=mode: _by_log(place / f"{mode}.db", mode, made)
+            yield number, mode, partial(_by_log, place / f"{mode}.db", mode)
 
 
 def _cost(name: str, samples: list[float], bare: float) -> Cost:
