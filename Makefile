@@ -37,7 +37,7 @@ format: $(STAMP) ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --quiet --fix .
 
-bench: $(STAMP) ## Measure; ARGS go to the benchmarks, e.g. ARGS='append --json'
+bench: $(STAMP) ## Measure beside others: 10 minutes, ARGS=--quick one; ARGS='capture read' some cases
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove what make and the tests made

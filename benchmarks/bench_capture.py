@@ -42,7 +42,7 @@ def run(folder: Path, scale: Scale) -> list[Table]:
 
 def _flat(folder: Path, scale: Scale, chars: int, *, is_paced: bool) -> Table:
     """Measure events with one message each."""
-    pairs, pause = sized(scale, smoke=3, quick=40, full=200), PAUSE_S if is_paced else 0.0
+    pairs, pause = sized(scale, smoke=3, quick=40, full=150), PAUSE_S if is_paced else 0.0
     place = folder / f"{chars}{is_paced}"
     place.mkdir()
 
@@ -65,23 +65,20 @@ def _growing(folder: Path, scale: Scale) -> Table:
     calls, last, rounds = sized(scale, smoke=(5, 2, 1), quick=(60, 10, 3), full=(500, 10, 5))
     place = folder / "growing"
     place.mkdir()
-    table = Table(
-        f"One event at the {calls}th call of a conversation that grows by {GROWTH_CHARS / 1000:g} KB per call",
-        "µs",
-        take_turns(_variants(place, lambda n: growing_pairs(calls, GROWTH_CHARS, n), PAUSE_S, last=2 * last), rounds),
-    )
+    variants = _variants(place, lambda n: growing_pairs(calls, GROWTH_CHARS, n), PAUSE_S, last=2 * last)
+    rows = take_turns({name: variants[name] for name in (BARE, ROWS, NOTHING, COMMIT, BATCH)}, rounds)
+    title = f"One event at the {calls}th call of a conversation that grows by {GROWTH_CHARS / 1000:g} KB per call"
+    table = Table(title, "µs", rows)
     limit = f"conversation at the {calls}th call: `commit` beside a bare INSERT of the event"
     table.goals = [Goal(limit, table.ratio(COMMIT, BARE), 0.1)]
     return table
 
 
-def _variants(
-    folder: Path, events: Callable[[int], list[Any]], pause_s: float, last: int | None = None
-) -> dict[str, Measure]:
-    """Return what to measure, by name; of the events of a round only the last ones count."""
+def _variants(folder: Path, events: Callable[[int], list[Any]], pause_s: float, last: int = 0) -> dict[str, Measure]:
+    """Return what to measure, by name; of the events of a round only the ``last`` ones count, or all."""
 
     def counted(samples: list[float]) -> list[float]:
-        return samples[-last:] if last else samples
+        return samples[-last:]
 
     def emit(number: int) -> list[float]:
         return counted(each(events(number), lambda event: bus.emit(None, event), pause_s=pause_s))
@@ -96,9 +93,9 @@ def _variants(
 
     def plain(number: int) -> list[float]:
         db = bare.plain_table(folder / f"bare{number}.db")
-        samples = each(as_json(events(number)), lambda body: bare.insert(db, body), pause_s=pause_s)
+        samples = each(as_json(events(number)[-last:]), lambda body: bare.insert(db, body), pause_s=pause_s)
         db.close()
-        return counted(samples)
+        return samples
 
     def by_hand(number: int) -> list[float]:
         rows = bare.rows_of(folder / f"rows{number}.db", events(number))

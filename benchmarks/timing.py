@@ -15,7 +15,7 @@ Scale = Literal["smoke", "quick", "full"]
 Measure = Callable[[int], list[float]]
 """Takes the number of the round, returns its samples."""
 
-ROUNDS = {"smoke": 1, "quick": 3, "full": 7}
+ROUNDS = {"smoke": 1, "quick": 3, "full": 5}
 
 T = TypeVar("T")
 
