@@ -75,7 +75,7 @@ def _by_hand(folder: Path, bodies: list[str], synchronous: Synchronous) -> Measu
 def _ours(folder: Path, payloads: list[Any], mode: Durability) -> Measure:
     """Return what appends payloads through the library, until they are in the file."""
 
-    def append_all(log: eventlog.EventLog) -> None:
+    def append_all(log: eventlog.Log) -> None:
         for at in range(0, len(payloads), GROUP):
             log.append_many(((TYPE, payload) for payload in payloads[at : at + GROUP]), run="r")
         log.flush()
@@ -142,7 +142,7 @@ def _child(path: str, number: int, count: int, gate: Any) -> None:
         gate.wait()
 
 
-def _append(log: eventlog.EventLog, number: int, count: int) -> None:
+def _append(log: eventlog.Log, number: int, count: int) -> None:
     """Append pages one by one."""
     for page in pages(count, 600, seed=number):
         log.append(TYPE, page, run=f"r{number}")

@@ -157,7 +157,8 @@ class Pipeline:
         if publish is not None:
             self._encode_waiting()  # no event before this one may take for stored what it brings
             publish()
-        return self._have_written()
+        self._write_now_or_later()
+        return True
 
     @property
     def encodes_later(self) -> bool:
@@ -173,7 +174,8 @@ class Pipeline:
         if not self._admit(item):
             return False
         self._queue.append(item)
-        return self._have_written()
+        self._write_now_or_later()
+        return True
 
     def _encode_waiting(self) -> None:
         """Encode what waits for that, in order."""
@@ -181,14 +183,13 @@ class Pipeline:
             for item in list(self._queue):
                 item.encode()
 
-    def _have_written(self) -> bool:
-        """Leave the queue to the thread in ``batch`` mode, else write it. Returns true."""
-        if self.durability == "batch" and not _exiting and self._rouse():
-            return True
+    def _write_now_or_later(self) -> None:
+        """Leave the queue to the thread in ``batch`` mode, else write it."""
+        if self.encodes_later and self._rouse():
+            return
         if self.degraded:
             self._wait_a_little()
         self._write_queue()
-        return True
 
     def submit(self, events: Sequence[NewEvent], expected_seq: int | None = None) -> list[int]:
         """Return the seqs of events after their commit, whatever the mode.
