@@ -19,7 +19,21 @@ import msgspec
 
 from benchmarks import checkpointing, peers
 from benchmarks.data import flat_pairs, growing_pairs, pair
-from benchmarks.peers import BATCH, COMMIT, CREWAI, FSYNC, KEEP_ALL, OURS, SAVER, Peer, Store, bytes_in
+from benchmarks.peers import (
+    BARE,
+    BATCH,
+    COMMIT,
+    CREWAI,
+    FSYNC,
+    JSON_ALL,
+    KEEP_ALL,
+    OURS,
+    RECORDER,
+    SAVER,
+    Peer,
+    Store,
+    bytes_in,
+)
 from benchmarks.report import Chart, Curve, Goal, Row, Table, single
 from benchmarks.timing import Measure, Scale, sized, take_turns
 
@@ -47,7 +61,7 @@ class Plan(msgspec.Struct):
 
 PLANS: dict[Scale, Plan] = {
     "smoke": Plan((4, 8), 12, (), 0, 2, 1),
-    "quick": Plan((30, 100), 300, (1_000,), 0, 5, 1),
+    "quick": Plan((15, 50), 100, (300,), 0, 5, 1),
     "full": Plan((100, 300), 1_000, (3_000, 10_000), 3_000, 10, 5),
 }
 
@@ -225,11 +239,11 @@ def _flat(bench: Bench) -> list[Table]:
     plan, quickest = bench.plan, [name for name in bench.found if name not in CREWAI[2:]]
     first, *others = plan.whole
     tables = [bench.table(quickest, first, plan.rounds), bench.table(CREWAI[2:], first, 1)]
-    tables += [bench.table(bench.found, calls, 1) for calls in others]
+    tables += [bench.table(quickest, calls, 1) for calls in others]
     growing, steady = bench.names(growing=True), bench.names(growing=False)
     tables.append(bench.table([COMMIT, *growing], plan.goal, 1, last=plan.last))
     tables.append(bench.table(steady, plan.goal, plan.rounds))
-    tables += [bench.table(steady, calls, 1) for calls in plan.more]
+    tables += [bench.table([*OURS, BARE, RECORDER], calls, 1) for calls in plan.more]
     if plan.late:
         tables.append(bench.table([COMMIT, *KEEP_ALL], plan.late, 1, last=plan.last))
     return [*tables, *_flat_totals(bench)]
@@ -288,7 +302,7 @@ def _mode(name: str) -> str:
 def _conversations(bench: Bench, scale: Scale) -> list[Table]:
     """Measure conversations that grow and begin anew; CrewAI keeps all calls of the shorter runs only."""
     plan = bench.plan
-    few = sized(scale, smoke=4, quick=30, full=100)
+    few = sized(scale, smoke=4, quick=16, full=100)
     kept = [name for name in bench.found if name in KEEP_ALL]
     others = [name for name in bench.found if name not in CREWAI]
     tables = [bench.table([COMMIT, *kept], calls, 1) for calls in sorted({few // 2, few})]
@@ -308,7 +322,7 @@ def _conversations(bench: Bench, scale: Scale) -> list[Table]:
 def _memory(folder: Path, scale: Scale, found: dict[str, Peer]) -> Table:
     """Measure in a process each by how much keeping calls makes it bigger at most."""
     calls, last = PLANS[scale].goal, PLANS[scale].last
-    names = [COMMIT] if scale == "smoke" else list(found)
+    names = sized(scale, smoke=[COMMIT], quick=[COMMIT, JSON_ALL], full=list(found))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["crewai", "benchmarks.bench_calls"])
     rows = []
