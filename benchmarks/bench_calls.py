@@ -231,7 +231,7 @@ def power(points: Sequence[tuple[float, float]], at: float, *, is_sum: bool = Fa
     """Return the value of the power law that fits the points best; ``is_sum``: its integral up to there."""
     fit = statistics.linear_regression([log(x) for x, _ in points], [log(y) for _, y in points])
     value = exp(fit.intercept + fit.slope * log(at))
-    return value * at / (fit.slope + 1) if is_sum else value
+    return value * at / (max(fit.slope, 0) + 1) if is_sum else value  # a cost that grows, whatever noise says
 
 
 def _flat(bench: Bench) -> list[Table]:
