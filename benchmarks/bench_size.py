@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import zlib
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,9 @@ def _kickoff(folder: Path, scale: Scale) -> Table:
     source, place, path = random.Random(1), folder / "checkpoints", folder / "kickoff.db"
     texts = tuple(text(source, ANSWER_CHARS) for _ in range(tasks * rounds))
     config = CheckpointConfig(location=str(place), on_events=["*"])
-    with eventlog.open(path), _collected() as events:
+    with eventlog.open(path) as log, log.run("r"), _collected() as events:
         checkpointing.kickoff(checkpointing.crew(rounds=rounds, tasks=tasks, texts=texts, config=config))
+    _check(path, len(events))
     written = len(list(place.rglob("*.json")))
     found = {OURS: path.stat().st_size, **_plain(events), CHECKPOINTS: bytes_in(place)}
     table = _table(f"A kickoff of {tasks} tasks with {rounds} uses of a tool each, {len(events)} events", found)
@@ -79,9 +81,22 @@ def _emitted(folder: Path, events: Sequence[Any]) -> dict[str, int]:
     with bus.scoped_handlers(), eventlog.open(path, durability="batch") as log, log.run("r"):
         for event in events:
             bus.emit(None, event)
+    _check(path, len(events))
     size = path.stat().st_size
     path.unlink()
     return {OURS: size, **_plain(events)}
+
+
+def _check(path: Path, events: int) -> None:
+    """See that the log is not small because something is missing.
+
+    Raises:
+        RuntimeError: it holds fewer events than were emitted.
+    """
+    with closing(sqlite3.connect(path)) as db:
+        (stored,) = db.execute("SELECT count(*) FROM events").fetchone()
+    if stored < events:
+        raise RuntimeError(f"the log holds {stored} of {events} events")
 
 
 def _plain(events: Iterable[Any]) -> dict[str, int]:

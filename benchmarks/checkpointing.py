@@ -22,6 +22,7 @@ from crewai.state.checkpoint_config import CheckpointConfig
 from crewai.state.provider import sqlite_provider
 from crewai.state.provider.json_provider import JsonProvider
 from crewai.tools import BaseTool
+from pydantic import PrivateAttr
 
 from eventlog.testing import ScriptedLLM
 
@@ -100,9 +101,12 @@ class Archive(BaseTool):
     description: str = "Look into the archive."
     texts: tuple[str, ...] = ()
 
+    _asked: int = PrivateAttr(default=0)
+
     def _run(self, q: str) -> str:
-        """Return the text for a question ``q0``, ``q1``, …."""
-        return self.texts[int(q[1:]) % len(self.texts)] if self.texts else q
+        """Return the next text, or the question if there are none."""
+        self._asked += 1
+        return self.texts[(self._asked - 1) % len(self.texts)] if self.texts else q
 
 
 def crew(*, rounds: int, tasks: int = 1, texts: tuple[str, ...] = (), config: CheckpointConfig | None = None) -> Crew:
@@ -112,7 +116,7 @@ def crew(*, rounds: int, tasks: int = 1, texts: tuple[str, ...] = (), config: Ch
         role="Archivist", goal="Know", backstory="Old", llm=llm, tools=[Archive(texts=texts)], max_iter=rounds + 5
     )
     jobs = [Task(description=f"Find out {n}", expected_output="A sentence", agent=agent) for n in range(tasks)]
-    return Crew(agents=[agent], tasks=jobs, checkpoint=config)
+    return Crew(agents=[agent], tasks=jobs, checkpoint=config, cache=False)
 
 
 def kickoff(subject: Crew) -> Any:
