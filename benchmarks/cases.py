@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import bench_append, bench_capture
+from benchmarks import bench_append, bench_capture, bench_read
 from benchmarks.report import Table
 from benchmarks.timing import Scale
 
 CASES: dict[str, Callable[[Path, Scale], list[Table]]] = {
     "capture": bench_capture.run,
     "append": bench_append.run,
+    "read": bench_read.run,
 }
