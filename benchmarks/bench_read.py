@@ -210,7 +210,7 @@ def _commands(long: dict[int, Path], scale: Scale) -> Table:
     """Measure the time from the start of a process to its first output, or to its end without one."""
     smallest, largest = min(long), max(long)
     ours: dict[str, tuple[str, ...]] = {HELP: ("--help",)}
-    for size in (smallest, largest):
+    for size in sized(scale, smoke=(largest,), quick=(smallest, largest), full=(smallest, largest)):
         db = ("--db", str(long[size]))
         ours |= {
             _name(RUNS, size): ("runs", *db),

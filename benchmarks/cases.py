@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import bench_append, bench_capture, bench_read
+from benchmarks import bench_append, bench_capture, bench_memory, bench_read, bench_work
 from benchmarks.report import Table
 from benchmarks.timing import Scale
 
@@ -13,4 +13,6 @@ CASES: dict[str, Callable[[Path, Scale], list[Table]]] = {
     "capture": bench_capture.run,
     "append": bench_append.run,
     "read": bench_read.run,
+    "work": bench_work.run,
+    "memory": bench_memory.run,
 }

@@ -10,13 +10,11 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
-from crewai import Agent, Crew, Task
-from crewai.tools import tool
 
 import eventlog
+from benchmarks.crews import small_crew
 from eventlog.record import ExecutionInfo, NewEvent, NewExecution, StoredEvent
 from eventlog.submit import submit_events
-from eventlog.testing import ScriptedLLM, final, tool_call
 
 RUN, RECORDED = "r", "recorded"
 """The run that is long, and the short one whose events are copied; both are in the file, as their long texts are."""
@@ -28,28 +26,6 @@ HEADER = (
     "started_event_id", "flags",
 )  # fmt: skip
 LINKS = ("parent_event_id", "previous_event_id", "triggered_by_event_id", "started_event_id")
-
-
-@tool
-def look_up(question: str) -> str:
-    """Look up a fact."""
-    return (
-        f"Whoever asks {question!r} is told: what is served here is green, and has been so for as long as anyone knows."
-    )
-
-
-def small_crew(rounds: int = 3, tasks: int = 1) -> Crew:
-    """Return a crew without a network whose agent looks something up so many times in every task."""
-    ask = [
-        tool_call("look_up", question=f"What colour is tea number {n}, and who says so, and since when?")
-        for n in range(rounds)
-    ]
-    llm = ScriptedLLM(script=[*ask, final("Tea is green.")] * tasks)
-    agent = Agent(role="Taster", goal="Taste", backstory="Old", llm=llm, tools=[look_up])
-    chores = [
-        Task(description=f"What colour is tea {n}?", expected_output="A sentence", agent=agent) for n in range(tasks)
-    ]
-    return Crew(name="tasters", agents=[agent], tasks=chores)
 
 
 class Sample(msgspec.Struct, frozen=True):
