@@ -63,7 +63,7 @@ def run(folder: Path, scale: Scale) -> list[Table]:
 
 def _states(long: dict[int, Path], many: dict[int, Path], scale: Scale) -> Table:
     """Measure the state at cursors drawn at random, in this process, as ``replay --to`` has it."""
-    count, few = sized(scale, smoke=(5, 1), quick=(70, 2), full=(60, 2))
+    count, few = sized(scale, smoke=(5, 1), quick=(30, 1), full=(60, 2))
     with ExitStack() as stack:
         open_log = _opener(stack)
         variants = {_name(LONG, size): _cursors(open_log(path), count, _shown) for size, path in long.items()}
@@ -210,7 +210,7 @@ def _commands(long: dict[int, Path], scale: Scale) -> Table:
     """Measure the time from the start of a process to its first output, or to its end without one."""
     smallest, largest = min(long), max(long)
     ours: dict[str, tuple[str, ...]] = {HELP: ("--help",)}
-    for size in sized(scale, smoke=(largest,), quick=(smallest, largest), full=(smallest, largest)):
+    for size in sized(scale, smoke=(largest,), quick=(largest,), full=(smallest, largest)):
         db = ("--db", str(long[size]))
         ours |= {
             _name(RUNS, size): ("runs", *db),

@@ -19,11 +19,12 @@ from benchmarks.report import Chart, Curve, Goal, Row, Table
 from benchmarks.timing import ROUNDS, Measure, Scale, each, seconds, sized, take_turns
 from eventlog.transfer.exports import export_lines
 
-KICKOFF_EVENTS = 50
+KICKOFF_EVENTS = 400
 PAUSE_S = 0.0002
 """Between two appends of a writer while old events go in the background."""
 CHECKPOINT_EVERY, COMPACT_EVENTS = 500, 1_000
 NEVER, KEPT = "append, never compacted", "append, max_checkpoints=2, every 1,000 events"
+NEW, NEW_LOGGED, RESUMED = "a new run, without a log", "a new run, with a log", "eventlog: a run that was killed"
 
 
 def run(folder: Path, scale: Scale) -> list[Table]:
@@ -179,37 +180,36 @@ def _speed(name: str, took_s: float, events: int, mb: float) -> str:
 
 
 def _resumes(folder: Path, scale: Scale) -> Table:
-    """Measure from the start of a process to its first question to a model; of a run that was killed, a new one."""
-    tasks, rounds, turns = sized(scale, smoke=(2, 2, 0), quick=(4, 4, 1), full=(10, 9, 5))
-    asked = tasks * (rounds + 1)
-    killed_at = asked * 3 // 4
+    """Measure from the start of a process to its first question to a model; of new runs, and of one that was killed."""
+    tasks, rounds, turns = sized(scale, smoke=(2, 2, 1), quick=(4, 4, 1), full=(6, 6, 5))
+    kill_at = tasks * (rounds + 1) * 3 // 4
     killed, out = folder / "killed.db", folder / "first.json"
-    run_child("first_call", out, killed, tasks, rounds, killed_at)
-
-    def program(db: Callable[[int], object]) -> Measure:
-        def measure(number: int) -> list[float]:
-            path = db(number)
-            start = time.monotonic()
-            return [(run_child("first_call", out, path, tasks, rounds, 1)["first"] - start) * 1e3]
-
-        return measure
-
-    names = ["a new run, without a log", "a new run, with a log", f"eventlog: resumed after {killed_at - 1} answers"]
-    variants = {
-        names[0]: program(lambda _: BARE),
-        names[1]: program(lambda number: folder / f"new{number}.db"),
-        names[2]: program(lambda number: _copied(killed, folder / f"resumed{number}.db")),
+    run_child("first_call", out, killed, tasks, rounds, kill_at)
+    starts: dict[str, Callable[[int], object]] = {
+        RESUMED: lambda number: _copied(killed, folder / f"resumed{number}.db"),
+        NEW: lambda _: BARE,
+        NEW_LOGGED: lambda number: folder / f"new{number}.db",
     }
-    rows = {name: Row(name, []) for name in variants}
+    names = sized(scale, smoke=(RESUMED,), quick=(NEW, RESUMED), full=(NEW, NEW_LOGGED, RESUMED))
+    rows, calls = {name: Row(name, []) for name in names}, dict.fromkeys(names, 0)
     for number in range(turns):  # a process needs no round that warms it up
-        for name, measure in variants.items():
-            rows[name].rounds.append(measure(number))
-    table = Table(
-        f"From the start of a process to its first question to a model, {turns} times", "ms", list(rows.values())
-    )
-    saved = _calls_saved(killed, out, tasks, rounds, folder / "finished.db")
-    table.notes = [f"of {asked} calls {saved['recorded']} were on record, {saved['asked']} were made after the kill"]
+        for name in names:
+            path, start = starts[name](number), time.monotonic()
+            found = run_child("first_call", out, path, tasks, rounds, 0)
+            rows[name].rounds.append([(found["first"] - start) * 1e3])
+            calls[name] = found["calls"]
+    title = "From the start of a process to its first question to a model"
+    table = Table(f"{title} (each {turns} x)", "ms", list(rows.values()))
+    table.notes = _calls(killed, folder, calls)
     return table
+
+
+def _calls(killed: Path, folder: Path, calls: dict[str, int]) -> list[str]:
+    """Return how many answers the killed process left, and how many calls each program made."""
+    with eventlog.open(_copied(killed, folder / "look.db"), readonly=True) as log:
+        saved = log.state(RUN).llm.calls
+    made = [f"{name}: {count} calls of the model" for name, count in calls.items()]
+    return [f"the killed process left {saved} answers, that many calls are saved", *made]
 
 
 def _copied(path: Path, target: Path) -> Path:
@@ -219,11 +219,3 @@ def _copied(path: Path, target: Path) -> Path:
         if beside.exists():
             shutil.copy(beside, target.with_name(target.name + ending))
     return target
-
-
-def _calls_saved(killed: Path, out: Path, tasks: int, rounds: int, target: Path) -> dict[str, int]:
-    """Return how many answers the killed process left, and how many calls finishing its run took."""
-    finished = _copied(killed, target)
-    with eventlog.open(finished, readonly=True) as log:
-        recorded = log.state(RUN).llm.calls
-    return {"recorded": recorded, "asked": run_child("first_call", out, finished, tasks, rounds, 0)["calls"]}

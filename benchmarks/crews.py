@@ -25,7 +25,7 @@ def small_crew(rounds: int = 3, tasks: int = 1, on_call: Callable[[], None] = la
 
     def answer(messages: list[Any], _tools: list[str]) -> Any:
         on_call()
-        number = sum(str(m["content"]).count("\nObservation:") for m in messages if m["role"] == "assistant")
+        number = sum("\nObservation:" in str(m["content"]) for m in messages if m["role"] == "assistant")
         ask = f"What colour is tea number {number}, and who says so, and since when?"
         return tool_call("look_up", question=ask) if number < rounds else final("Tea is green.")
 
