@@ -19,10 +19,12 @@ import eventlog
 from benchmarks import logs
 from benchmarks.logs import RUN
 from benchmarks.report import Chart, Curve, Goal, Row, Table
-from benchmarks.timing import ROUNDS, Measure, Scale, each, seconds, sized, take_turns
+from benchmarks.timing import Measure, Scale, each, seconds, sized, take_turns
 from eventlog.replay.fold import fold_events
 from eventlog.replay.rebuild import rebuild_state, refold_state
 
+TURNS = {"smoke": 1, "quick": 1, "full": 5}
+"""Rounds: building the logs takes most of the time."""
 KICKOFF_EVENTS = 50
 REFOLD_MAX = 100_000
 """Folding more from the first event takes seconds for each cursor."""
@@ -49,7 +51,7 @@ def run(folder: Path, scale: Scale) -> list[Table]:
         for size in sizes
         if size <= REFOLD_MAX
     }
-    middle = sizes[min(2, len(sizes) - 1)]
+    middle = sizes[1]
     return [
         _states(long, many, scale),
         _stream(long[middle], middle, scale),
@@ -63,7 +65,7 @@ def run(folder: Path, scale: Scale) -> list[Table]:
 
 def _states(long: dict[int, Path], many: dict[int, Path], scale: Scale) -> Table:
     """Measure the state at cursors drawn at random, in this process, as ``replay --to`` has it."""
-    count, few = sized(scale, smoke=(5, 1), quick=(30, 1), full=(60, 2))
+    count, few = sized(scale, smoke=(5, 1), quick=(70, 2), full=(60, 2))
     with ExitStack() as stack:
         open_log = _opener(stack)
         variants = {_name(LONG, size): _cursors(open_log(path), count, _shown) for size, path in long.items()}
@@ -73,7 +75,7 @@ def _states(long: dict[int, Path], many: dict[int, Path], scale: Scale) -> Table
             for size, path in long.items()
             if size <= REFOLD_MAX
         }
-        rows = take_turns(variants, ROUNDS[scale])
+        rows = take_turns(variants, TURNS[scale])
     table = Table("The state at a cursor drawn at random, of events of 0.3 KB", "ms", rows)
     largest = table.row(_name(LONG, max(long)))
     what = f"state at a cursor of a run of {max(long):,} events"
@@ -152,7 +154,7 @@ def _stream(path: Path, size: int, scale: Scale) -> Table:
             EVENTS: lambda: _drain(log.events(RUN)),
             FOLD: fold,
         }
-        rows = take_turns({name: _per_event(act, size) for name, act in acts.items()}, ROUNDS[scale])
+        rows = take_turns({name: _per_event(act, size) for name, act in acts.items()}, TURNS[scale])
         db.close()
     table = Table(f"One event of {size:,}, read in order", "µs", rows)
     chars = sum(len(event.payload) for event in stored) / size
@@ -187,7 +189,7 @@ def _snapshots(path: Path, size: int, scale: Scale) -> Table:
                 log, count, lambda log, at: log.snapshot(RUN, to=at)
             ),
         }
-        rows = take_turns(variants, ROUNDS[scale])
+        rows = take_turns(variants, TURNS[scale])
     table = Table(f"A state stored by hand, in a run of {size:,} events", "ms", rows)
     table.notes = [_stored_states(path)]
     return table
@@ -219,7 +221,7 @@ def _commands(long: dict[int, Path], scale: Scale) -> Table:
         }
     variants = {PYTHON: _first_output("-c", "pass")}
     variants |= {name: _first_output("-m", "eventlog.cli", *args) for name, args in ours.items()}
-    table = Table("From the start of a process to its first output", "ms", take_turns(variants, ROUNDS[scale]))
+    table = Table("From the start of a process to its first output", "ms", take_turns(variants, TURNS[scale]))
     table.goals = [
         Goal(
             f"start of `{name}` beyond that of Python, median",

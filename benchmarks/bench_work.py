@@ -16,9 +16,11 @@ from benchmarks.bench_append import pages
 from benchmarks.children import BARE, run_child
 from benchmarks.logs import RUN
 from benchmarks.report import Chart, Curve, Goal, Row, Table
-from benchmarks.timing import ROUNDS, Measure, Scale, each, seconds, sized, take_turns
+from benchmarks.timing import Measure, Scale, each, seconds, sized, take_turns
 from eventlog.transfer.exports import export_lines
 
+TURNS = {"smoke": 1, "quick": 1, "full": 5}
+"""Rounds: building the logs takes most of the time."""
 KICKOFF_EVENTS = 400
 PAUSE_S = 0.0002
 """Between two appends of a writer while old events go in the background."""
@@ -45,11 +47,11 @@ def run(folder: Path, scale: Scale) -> list[Table]:
 
 def _forks(folder: Path, scale: Scale) -> Table:
     """Measure forks at cursors drawn at random, in a fresh copy of the log for every round."""
-    sizes = sized(scale, smoke=(100, 400), quick=(100, 1_000, 10_000), full=(100, 1_000, 10_000, 100_000))
+    sizes = sized(scale, smoke=(100, 400), quick=(100, 1_000), full=(100, 1_000, 10_000, 100_000))
     count = sized(scale, smoke=3, quick=20, full=20)
     built = {size: logs.build(folder / f"fork{size}.db", size) for size in sizes}
     variants = {f"fork of a run of {size:,} events": _forked(path, count) for size, path in built.items()}
-    table = Table(f"A fork, {count} from each copy of a log", "ms", take_turns(variants, ROUNDS[scale]))
+    table = Table(f"A fork, {count} from each copy of a log", "ms", take_turns(variants, TURNS[scale]))
     medians = [row.quantile(0.5) for row in table.rows]
     table.goals = [Goal(f"fork of a run of {sizes[-1]:,} events, p50", medians[-1], 2, unit="ms")]
     curve = Curve("eventlog: fork", [(float(size), ms) for size, ms in zip(sizes, medians, strict=True)])
@@ -82,7 +84,7 @@ def _compactions(path: Path, scale: Scale) -> Table:
         with eventlog.open(shutil.copy(path, path.with_suffix(".copy"))) as log:
             return [seconds(lambda: facts.append(log.compact(max_checkpoints=1))) * 1e3]
 
-    rows = take_turns({"log.compact(max_checkpoints=1)": measure}, ROUNDS[scale])
+    rows = take_turns({"log.compact(max_checkpoints=1)": measure}, TURNS[scale])
     report = facts[-1]
     mb, after = report.bytes_before / 1e6, report.bytes_after / 1e6
     table = Table(f"A compaction of {report.events_before:,} events", "ms", rows)
@@ -145,7 +147,7 @@ def _whole_logs(path: Path, scale: Scale) -> Table:
             "export to JSON lines": lambda target: _exported(log, target),
         }
         variants = {name: _through(act, path.with_name(f"copy{at}")) for at, (name, act) in enumerate(acts.items())}
-        rows = take_turns(variants, ROUNDS[scale])
+        rows = take_turns(variants, TURNS[scale])
         db.close()
     mb = path.stat().st_size / 1e6
     table = Table(f"Through a log of {events:,} events and {mb:.1f} MB", "ms", rows)
