@@ -28,8 +28,9 @@ TURNS = {"smoke": 1, "quick": 1, "full": 5}
 KICKOFF_EVENTS = 50
 REFOLD_MAX = 100_000
 """Folding more from the first event takes seconds for each cursor."""
-LONG, MANY, REFOLD = (
+LONG, AGAIN, MANY, REFOLD = (
     "eventlog: one kickoff that goes on and on",
+    "the same, asked a second time",
     "one kickoff of 50 events after another: the state grows",
     "one kickoff, folded from its first event",
 )
@@ -66,17 +67,16 @@ def run(folder: Path, scale: Scale) -> list[Table]:
 def _states(long: dict[int, Path], many: dict[int, Path], scale: Scale) -> Table:
     """Measure the state at cursors drawn at random, in this process, as ``replay --to`` has it."""
     count, few = sized(scale, smoke=(5, 1), quick=(70, 2), full=(60, 2))
+    variants = {_name(LONG, size): _anew(path, count) for size, path in long.items()}
+    variants[_name(AGAIN, max(long))] = _again(long[max(long)], count)
+    variants |= {_name(MANY, size): _anew(path, count) for size, path in many.items()}
     with ExitStack() as stack:
-        open_log = _opener(stack)
-        variants = {_name(LONG, size): _cursors(open_log(path), count, _shown) for size, path in long.items()}
-        variants |= {_name(MANY, size): _cursors(open_log(path), count, _shown) for size, path in many.items()}
-        variants |= {
-            _name(REFOLD, size): _cursors(open_log(path), few, _refolded)
-            for size, path in long.items()
-            if size <= REFOLD_MAX
-        }
+        for size, path in long.items():
+            if size <= REFOLD_MAX:
+                log = stack.enter_context(eventlog.open(path, readonly=True))
+                variants[_name(REFOLD, size)] = _cursors(log, few, _refolded)
         rows = take_turns(variants, TURNS[scale])
-    table = Table("The state at a cursor drawn at random, of events of 0.3 KB", "ms", rows)
+    table = Table("The state at a cursor drawn at random, by a new reader each time, of events of 0.3 KB", "ms", rows)
     largest = table.row(_name(LONG, max(long)))
     what = f"state at a cursor of a run of {max(long):,} events"
     table.goals = [
@@ -85,11 +85,6 @@ def _states(long: dict[int, Path], many: dict[int, Path], scale: Scale) -> Table
     ]
     table.charts = [_state_chart(rows)]
     return table
-
-
-def _opener(stack: ExitStack) -> Callable[[Path], eventlog.EventLog]:
-    """Return what opens a log for reading until the stack is left."""
-    return lambda path: stack.enter_context(eventlog.open(path, readonly=True))
 
 
 def _name(kind: str, size: int) -> str:
@@ -109,10 +104,35 @@ def _cursors(log: eventlog.EventLog, count: int, find: Callable[[eventlog.EventL
     return measure
 
 
+def _anew(path: Path, count: int) -> Measure:
+    """Return what finds states by readers that have read nothing before: those of a short log would know all of it."""
+
+    def measure(number: int) -> list[float]:
+        samples = []
+        for at in range(count):
+            with eventlog.open(path, readonly=True) as log:
+                samples += _cursors(log, 1, _shown)(number * count + at)
+        return samples
+
+    return measure
+
+
+def _again(path: Path, count: int) -> Measure:
+    """Return what finds states by a reader that has found the same ones before."""
+
+    def measure(number: int) -> list[float]:
+        with eventlog.open(path, readonly=True) as log:
+            find = _cursors(log, count, _shown)
+            find(number)
+            return find(number)
+
+    return measure
+
+
 def _span(log: eventlog.EventLog) -> tuple[int, int]:
-    """Return the first and the last seq of the long run."""
-    first = next(iter(log.reader.stored(log.reader.branch_id(RUN, "main")))).seq
-    return first, log.reader.head(log.reader.branch_id(RUN, "main"))
+    """Return the first and the last seq of the long run; its events are the newest of the log, without a gap."""
+    info = next(info for info in log.branches(RUN) if info.branch == "main")
+    return info.last_seq - info.events + 1, info.last_seq
 
 
 def _shown(log: eventlog.EventLog, cursor: int) -> Any:
@@ -127,11 +147,11 @@ def _refolded(log: eventlog.EventLog, cursor: int) -> Any:
 
 def _state_chart(rows: Iterable[Row]) -> Chart:
     """Return the p95 over the number of events."""
-    points: dict[str, list[tuple[float, float]]] = {LONG: [], MANY: [], REFOLD: []}
+    points: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         kind, _, size = row.name.rpartition("; ")
-        points[kind].append((float(size.split()[0].replace(",", "")), row.quantile(0.95)))
-    curves = [Curve(kind, found) for kind, found in points.items()]
+        points.setdefault(kind, []).append((float(size.split()[0].replace(",", "")), row.quantile(0.95)))
+    curves = [Curve(kind, found) for kind, found in points.items() if kind != AGAIN]
     return Chart("read_state", "The state at any cursor", "events of the run", "p95, ms", curves)
 
 
@@ -179,20 +199,26 @@ def _speed(row: Row, chars: float) -> str:
 
 
 def _snapshots(path: Path, size: int, scale: Scale) -> Table:
-    """Measure what it takes to store a state by hand beyond making it, in a copy of the log."""
-    copy = Path(shutil.copy(path, path.with_suffix(".copy")))
+    """Measure what it takes to store a state by hand beyond making it."""
     count = sized(scale, smoke=3, quick=30, full=60)
-    with eventlog.open(copy) as log:
-        variants = {
-            "the state is made": _cursors(log, count, lambda log, at: rebuild_state(log.reader, RUN, "main", at)),
-            "the state is made and stored: log.snapshot": _cursors(
-                log, count, lambda log, at: log.snapshot(RUN, to=at)
-            ),
-        }
-        rows = take_turns(variants, TURNS[scale])
+
+    def made(number: int) -> list[float]:
+        with eventlog.open(_fresh(path)) as log:
+            return _cursors(log, count, lambda log, at: rebuild_state(log.reader, RUN, "main", at))(number)
+
+    def stored(number: int) -> list[float]:
+        with eventlog.open(_fresh(path)) as log:
+            return _cursors(log, count, lambda log, at: log.snapshot(RUN, to=at))(number)
+
+    rows = take_turns({"the state is made": made, "it is made and stored: log.snapshot": stored}, TURNS[scale])
     table = Table(f"A state stored by hand, in a run of {size:,} events", "ms", rows)
     table.notes = [_stored_states(path)]
     return table
+
+
+def _fresh(path: Path) -> Path:
+    """Return a copy of a log without the states that were stored by hand in the last one: they are shortcuts."""
+    return Path(shutil.copy(path, path.with_suffix(".copy")))
 
 
 def _stored_states(path: Path) -> str:

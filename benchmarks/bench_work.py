@@ -183,7 +183,7 @@ def _speed(name: str, took_s: float, events: int, mb: float) -> str:
 
 def _resumes(folder: Path, scale: Scale) -> Table:
     """Measure from the start of a process to its first question to a model; of new runs, and of one that was killed."""
-    tasks, rounds, turns = sized(scale, smoke=(2, 2, 1), quick=(4, 4, 1), full=(6, 6, 5))
+    tasks, rounds, turns = sized(scale, smoke=(2, 2, 1), quick=(4, 4, 1), full=(6, 6, 3))
     kill_at = tasks * (rounds + 1) * 3 // 4
     killed, out = folder / "killed.db", folder / "first.json"
     run_child("first_call", out, killed, tasks, rounds, kill_at)
