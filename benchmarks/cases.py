@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import bench_append, bench_calls, bench_capture, bench_size
+from benchmarks import bench_append, bench_calls, bench_capture, bench_memory, bench_read, bench_size, bench_work
 from benchmarks.report import Table
 from benchmarks.timing import Scale
 
@@ -14,4 +14,7 @@ CASES: dict[str, Callable[[Path, Scale], list[Table]]] = {
     "calls": bench_calls.run,
     "append": bench_append.run,
     "size": bench_size.run,
+    "read": bench_read.run,
+    "work": bench_work.run,
+    "memory": bench_memory.run,
 }

@@ -1,0 +1,72 @@
+"""Whether a process grows: over many kickoffs, and over many events, with a log and without."""
+
+from __future__ import annotations
+
+import statistics
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from benchmarks.children import BARE, run_child
+from benchmarks.report import Chart, Curve, Row, Table
+from benchmarks.timing import Scale, sized
+
+WITHOUT, COMMIT, BATCH = "without a log", "eventlog, commit", "eventlog, batch"
+
+
+def run(folder: Path, scale: Scale) -> list[Table]:
+    """Measure kickoffs and events, each in processes of their own."""
+    return [_kickoffs(folder, scale), _emits(folder, scale)]
+
+
+def _kickoffs(folder: Path, scale: Scale) -> Table:
+    """Measure one process that kicks a crew off again and again."""
+    count, every, rounds = sized(scale, smoke=(6, 1, 1), quick=(20, 2, 1), full=(100, 10, 3))
+    found: dict[str, list[list[tuple[int, float]]]] = {WITHOUT: [], COMMIT: []}
+    for number in range(rounds):
+        place = folder / f"kickoffs{number}"
+        for name, series in _side_by_side(place, COMMIT, "kickoffs", count, every).items():
+            found[name].append(series)
+    rows = [Row(name, [[mb for _, mb in series] for series in all_series]) for name, all_series in found.items()]
+    table = Table(f"Memory of a process over {count} kickoffs of a crew, sampled {count // every} times", "MB", rows)
+    growth = {name: [_growth(series) for series in all_series] for name, all_series in found.items()}
+    table.notes = [
+        f"{name}: grows by {statistics.median(each):.3f} MB per kickoff in the second half"
+        f" ({', '.join(f'{one:.3f}' for one in each)})"
+        for name, each in growth.items()
+    ]
+    curves = [Curve(name, _medians(all_series)) for name, all_series in found.items()]
+    table.charts = [Chart("memory_kickoffs", "Memory of one process", "kickoffs", "MB in RAM", curves)]
+    return table
+
+
+def _growth(series: list[tuple[int, float]]) -> float:
+    """Return the MB per kickoff over the second half: in the first, things are loaded and caches filled."""
+    half = series[len(series) // 2 :]
+    return statistics.linear_regression([number for number, _ in half], [mb for _, mb in half]).slope
+
+
+def _medians(all_series: list[list[tuple[int, float]]]) -> list[tuple[float, float]]:
+    """Return the median of the processes at each point."""
+    return [(points[0][0], statistics.median(mb for _, mb in points)) for points in zip(*all_series, strict=True)]
+
+
+def _emits(folder: Path, scale: Scale) -> Table:
+    """Measure by how much a process grows that emits events."""
+    count = sized(scale, smoke=200, quick=2_000, full=20_000)
+    grown = _side_by_side(folder / "emits", BATCH, "emits", count)
+    rows = [Row(name, [[after]]) for name, (_, after) in grown.items()]
+    table = Table(f"Memory of a process after {count:,} events of 3 KB (measured once)", "MB", rows)
+    table.notes = [
+        f"{name}: {after - before:.1f} MB more than after the first 100" for name, (before, after) in grown.items()
+    ]
+    return table
+
+
+def _side_by_side(place: Path, ours: str, program: str, *args: int) -> dict[str, Any]:
+    """Run a program without a log and with one at the same time, as nothing is timed; return what each found."""
+    place.mkdir()
+    given = {WITHOUT: (place / "without.json", BARE), ours: (place / "ours.json", place / "log.db")}
+    with ThreadPoolExecutor() as pool:
+        started = {name: pool.submit(run_child, program, out, db, *args) for name, (out, db) in given.items()}
+    return {name: one.result() for name, one in started.items()}
