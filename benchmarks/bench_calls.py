@@ -86,15 +86,6 @@ class Cost(msgspec.Struct):
 
 
 def run(folder: Path, scale: Scale) -> list[Table]:
-    """Measure everything, while what was imported before is out of the sight of the collector: it runs often."""
-    gc.freeze()
-    try:
-        return _tables(folder, scale)
-    finally:
-        gc.unfreeze()
-
-
-def _tables(folder: Path, scale: Scale) -> list[Table]:
     """Measure calls that do not repeat, then conversations, then memory."""
     plan = PLANS[scale]
     flat, conversations = Bench(folder, "flat", plan), Bench(folder, "conversations", plan)

@@ -177,7 +177,7 @@ def _bare_backup(db: sqlite3.Connection, target: Path) -> None:
     copy.close()
 
 
-def _exported(log: eventlog.EventLog, target: Path) -> None:
+def _exported(log: eventlog.Log, target: Path) -> None:
     """Write all runs as lines."""
     with target.open("wb") as file:
         file.writelines(export_lines(log, None))

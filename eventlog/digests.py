@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from eventlog.chain import DIGEST_BYTES, Chain
@@ -15,6 +16,7 @@ COLUMNS = (
 )
 CACHED_MAX = 50_000
 PATH_DEPTH_MAX = 1_000
+REMEMBERED_DEPTH_MAX = 50
 
 Pair = tuple[str, str]
 
@@ -91,17 +93,16 @@ class Interned:
         known = self._paths.get(row)
         if known is not None:
             return known
-        labels: list[str] = []
-        current = row
-        while current != 0 and len(labels) < PATH_DEPTH_MAX:
+        below: list[tuple[int, str]] = []
+        current, above = row, None
+        while current != 0 and above is None and len(below) < PATH_DEPTH_MAX:
             found = self._one("SELECT parent, label FROM paths WHERE id = ?", current)
             if found is None:
                 raise BrokenRowError(f"its path is row {row!r} of paths, where row {current!r} is missing")
+            below.append((current, str(found[1])))
             current = found[0]
-            labels.append(found[1])
-        text = "".join("/" + str(label) for label in reversed(labels))
-        self._paths.put(row, text)
-        return text
+            above = self._paths.get(current)
+        return remember_paths(self._paths, above or "", below)
 
     def _one(self, sql: str, row: Any) -> Any:
         """Return a row; none when it is not there or cannot be read."""
@@ -109,6 +110,19 @@ class Interned:
             return self._db.execute(sql, (row,)).fetchone()
         except sqlite3.Error:
             return None
+
+
+def remember_paths(known: Cache[int, str], above: str, below: Sequence[tuple[int, str]]) -> str:
+    """Return the path of the first of ``below``: rows with their labels, upwards to one whose path is ``above``.
+
+    Those on the way are remembered, too: the next one is mostly their neighbour. A deep one is damage, mostly.
+    """
+    path = above
+    for row, label in reversed(below):
+        path = f"{path}/{label}"
+        if len(below) <= REMEMBERED_DEPTH_MAX or row == below[0][0]:
+            known.put(row, path)
+    return path
 
 
 def facts_of(row: Row, interned: Interned) -> tuple[Any, ...]:

@@ -114,14 +114,15 @@ class Lineages:
             known = self._branches[branch] = (rows[0][0], rows[0][1])
         return known
 
-    def branches(self, run: str) -> list[BranchInfo]:
-        """Return the branches of a run, oldest first."""
+    def branches(self, run: str, branch: str | None = None) -> list[BranchInfo]:
+        """Return the branches of a run, oldest first, or the one of that name: to count the events takes a while."""
         rows = self.query(
             "SELECT b.id, b.name, p.name, b.fork_seq,"
             " (SELECT count(*) FROM events WHERE branch = b.id AND seq > b.base_seq),"
             " coalesce((SELECT max(seq) FROM events WHERE branch = b.id), b.fork_seq, 0)"
-            " FROM branches AS b LEFT JOIN branches AS p ON p.id = b.parent WHERE b.run = ? ORDER BY b.id",
-            (self.run_id(run),),
+            " FROM branches AS b LEFT JOIN branches AS p ON p.id = b.parent"
+            " WHERE b.run = ? AND b.name = coalesce(?, b.name) ORDER BY b.id",
+            (self.run_id(run), branch),
         )
         return [
             BranchInfo(run=run, branch=name, parent=parent, fork_seq=fork, events=events, last_seq=last)

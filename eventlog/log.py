@@ -261,7 +261,7 @@ class Log:
         made = make_fork(
             self.reader, self.writer, run, to=to, branch=branch, parent=parent, inputs=inputs, outputs=outputs
         )
-        return next(info for info in self.branches(run) if info.branch == made.branch)
+        return self._branches(run, made.branch)[0]
 
     def snapshot(self, run: str, *, branch: str = MAIN_BRANCH, to: str | int | None = None) -> Snapshot:
         """Store the state at a cursor as a checkpoint and return it. Raises on failure.
@@ -486,8 +486,12 @@ class Log:
         Raises:
             RunNotFoundError: there is no such run.
         """
+        return self._branches(run)
+
+    def _branches(self, run: str, branch: str | None = None) -> list[BranchInfo]:
+        """Return the branches of a run, or one of them, with what became of them."""
         reader = self.reader
-        found = [(info, reader.branch_id(run, info.branch)) for info in reader.branches(run)]
+        found = [(info, reader.branch_id(run, info.branch)) for info in reader.branches(run, branch)]
         return [
             msgspec.structs.replace(info, status=_branch_status(reader, row, owned=_is_owned(reader, row)))
             for info, row in found

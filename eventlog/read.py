@@ -15,7 +15,7 @@ import msgspec
 from eventlog import errors, place
 from eventlog.append import shown_id
 from eventlog.contents import Cache
-from eventlog.digests import COLUMNS, Row
+from eventlog.digests import COLUMNS, PATH_DEPTH_MAX, Row, remember_paths
 from eventlog.handle import Handle
 from eventlog.lineage import SEQ_MAX, BaseMovedError, Lineages, Segment, as_stored
 from eventlog.nesting import decode_payload
@@ -328,18 +328,21 @@ class Reader(Lineages):
     def path(self, row: int) -> str:
         """Return a logical path as text."""
         known = self._paths.get(row) if row else ""
-        if known is None:
-            labels: list[str] = []
-            current = row
-            while current and len(labels) < 1000:
-                rows = self.query("SELECT parent, label FROM paths WHERE id = ?", (current,))
-                if not rows:
-                    break
-                labels.append(self.seal.unseal_text(rows[0][1], PATH))
-                current = rows[0][0]
-            known = "".join("/" + label for label in reversed(labels))
-            self._paths.put(row, known)
-        return known
+        return self._walk_up(row) if known is None else known
+
+    def _walk_up(self, row: int) -> str:
+        """Return a path that is not in memory: from the nearest one above it that is."""
+        below: list[tuple[int, str]] = []
+        above = None
+        current = row
+        while current and above is None and len(below) < PATH_DEPTH_MAX:
+            rows = self.query("SELECT parent, label FROM paths WHERE id = ?", (current,))
+            if not rows:
+                break
+            below.append((current, self.seal.unseal_text(rows[0][1], PATH)))
+            current = rows[0][0]
+            above = self._paths.get(current)
+        return remember_paths(self._paths, above or "", below)
 
     def path_id(self, path: str) -> int:
         """Return the row of a logical path; one that no event has when there is none."""

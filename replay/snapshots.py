@@ -30,7 +30,7 @@ from eventlog.replay.folding import Folding
 from eventlog.replay.rebuild import STATE_PROJECTION, nearest_state
 from eventlog.replay.state import RunState
 
-CACHE_EVENTS_MIN = 500
+CACHE_EVENTS_MIN = 200
 CACHE_BYTES_FACTOR = 4
 BRANCHES_MAX = 16
 """Folds kept in memory."""

@@ -11,7 +11,7 @@ import pytest
 from tests.crash.conftest import Nursery
 from tests.verifying import missing, numbers, problems, query
 
-EVENTS = {"commit": 2500, "batch": 6000}
+EVENTS = {"commit": 2500, "batch": 18_000}
 
 
 def report(folder: Path) -> dict[str, Any]:
