@@ -26,7 +26,7 @@ from eventlog.replay.rebuild import rebuild_state, refold_state
 TURNS = {"smoke": 1, "quick": 1, "full": 5}
 """Rounds: building the logs takes most of the time."""
 KICKOFF_EVENTS = 50
-REFOLD_MAX = 100_000
+MANY_MAX, REFOLD_MAX = 10_000, 100_000
 """Folding more from the first event takes seconds for each cursor."""
 LONG, ANEW, MANY, REFOLD = (
     "eventlog: one kickoff that goes on and on",
@@ -50,7 +50,7 @@ def run(folder: Path, scale: Scale) -> list[Table]:
     many = {
         size: logs.build(folder / f"many{size}.db", size, kickoff_events=KICKOFF_EVENTS)
         for size in sizes
-        if size <= REFOLD_MAX
+        if size <= MANY_MAX
     }
     middle = sizes[1]
     return [

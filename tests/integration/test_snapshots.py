@@ -83,11 +83,11 @@ def test_snapshots_of_real_runs_change_no_answer(tmp_path: Path, monkeypatch: py
         assert before == without_snapshots(path, states)
 
 
-def test_a_state_is_stored_every_five_hundred_events(long_log: Path) -> None:
+def test_a_state_is_stored_every_two_hundred_events(long_log: Path) -> None:
     """No more often: a fixed part of the file; no less: a bounded part to read."""
     found = rows(long_log)
 
-    assert [seq for seq, *_ in found] == list(range(500, LONG + 1, 500))
+    assert [seq for seq, *_ in found] == list(range(200, LONG + 1, 200))
     assert {(kind, trigger) for _, kind, trigger, _ in found} == {("cache", "note.taken")}
 
 
@@ -102,7 +102,7 @@ def test_a_late_cursor_costs_no_more_than_an_early_one(long_log: Path, monkeypat
 
     monkeypatch.setattr(Reader, "_stored", counted)
     with eventlog.open(long_log, readonly=True) as log:
-        for cursor in (1, 499, 500, 501, 2_750, LONG):
+        for cursor in (1, 199, 200, 201, 2_750, LONG):
             read.clear()
             state = log.state("r", to=cursor)
 
@@ -277,13 +277,13 @@ def _refuse(thread: threading.Thread) -> None:
 
 
 def test_processes_that_append_little_make_a_snapshot_together(tmp_path: Path) -> None:
-    """None of them has five hundred events of its own; the branch has."""
+    """None of them has two hundred events of its own; the branch has."""
     path = tmp_path / "log.db"
     for _ in range(6):
         with eventlog.open(path) as log:
-            log.append_many([("note.taken", NOTE)] * 100, run="r")
+            log.append_many([("note.taken", NOTE)] * 50, run="r")
 
-    assert [(seq, kind) for seq, kind, *_ in rows(path)] == [(500, "cache")]
+    assert [(seq, kind) for seq, kind, *_ in rows(path)] == [(200, "cache")]
 
 
 def test_marks_are_made_once_however_often_the_log_is_opened(tmp_path: Path) -> None:
@@ -291,12 +291,12 @@ def test_marks_are_made_once_however_often_the_log_is_opened(tmp_path: Path) -> 
     path = tmp_path / "log.db"
     for _ in range(3):
         with eventlog.open(path, snapshot_on=("a.done",)) as log:
-            log.append_many([("note.taken", NOTE)] * 200, run="r")
+            log.append_many([("note.taken", NOTE)] * 80, run="r")
             log.append("a.done", {}, run="r")
     found = rows(path)
 
     assert [(seq, kind) for seq, kind, *_ in found] == [
-        (201, "checkpoint"), (402, "checkpoint"), (500, "cache"), (603, "checkpoint")
+        (81, "checkpoint"), (162, "checkpoint"), (200, "cache"), (243, "checkpoint")
     ]  # fmt: skip
     assert [bool(size) for *_, size in found] == [False, False, True, False]
 
