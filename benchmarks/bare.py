@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from crewai.events.event_bus import crewai_event_bus as bus
 
 import eventlog
 from eventlog.append import INSERT_CONTENT, INSERT_EVENT
@@ -55,6 +54,8 @@ class Rows(msgspec.Struct):
 
 def rows_of(path: Path, events: Sequence[Any]) -> list[Rows]:
     """Emit events into a log at ``path``; returns the rows of each, as they can be written into an empty log."""
+    from crewai.events.event_bus import crewai_event_bus as bus
+
     out = []
     with eventlog.open(path) as log, log.run("r"):
         db = sqlite3.connect(path)

@@ -13,8 +13,8 @@ import msgspec
 
 import eventlog
 from benchmarks import bare
-from benchmarks.data import text
 from benchmarks.report import Goal, Table
+from benchmarks.texts import text
 from benchmarks.timing import ROUNDS, Measure, Scale, seconds, sized, take_turns
 from eventlog.pipeline import Durability
 from eventlog.storage import Synchronous

@@ -30,6 +30,7 @@ from benchmarks.peers import (
     OURS,
     RECORDER,
     SAVER,
+    SQLITE_ALL,
     Peer,
     Store,
     bytes_in,
@@ -59,6 +60,8 @@ class Plan(msgspec.Struct):
     rounds: int
 
 
+MEMORY = (COMMIT, BATCH, BARE, SAVER, JSON_ALL, SQLITE_ALL)
+"""Whose memory is measured: a process for each takes a while."""
 PLANS: dict[Scale, Plan] = {
     "smoke": Plan((4, 8), 12, (), 0, 2, 1),
     "quick": Plan((15, 50), 100, (300,), 0, 5, 1),
@@ -313,7 +316,7 @@ def _conversations(bench: Bench, scale: Scale) -> list[Table]:
 def _memory(folder: Path, scale: Scale, found: dict[str, Peer]) -> Table:
     """Measure in a process each by how much keeping calls makes it bigger at most."""
     calls, last = PLANS[scale].goal, PLANS[scale].last
-    names = sized(scale, smoke=[COMMIT], quick=[COMMIT, JSON_ALL], full=list(found))
+    names = sized(scale, smoke=[COMMIT], quick=[COMMIT, JSON_ALL], full=[name for name in MEMORY if name in found])
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["crewai", "benchmarks.bench_calls"])
     rows = []

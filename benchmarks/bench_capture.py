@@ -42,7 +42,7 @@ def run(folder: Path, scale: Scale) -> list[Table]:
 
 def _flat(folder: Path, scale: Scale, chars: int, *, is_paced: bool) -> Table:
     """Measure events with one message each."""
-    pairs, pause = sized(scale, smoke=3, quick=40, full=150), PAUSE_S if is_paced else 0.0
+    pairs, pause = sized(scale, smoke=3, quick=40, full=80), PAUSE_S if is_paced else 0.0
     place = folder / f"{chars}{is_paced}"
     place.mkdir()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
+import sys
 import zlib
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing, contextmanager
@@ -16,9 +18,10 @@ from crewai.state.checkpoint_config import CheckpointConfig
 
 import eventlog
 from benchmarks import checkpointing
-from benchmarks.data import growing_pairs, text
+from benchmarks.data import growing_pairs
 from benchmarks.peers import bytes_in
 from benchmarks.report import Chart, Curve, Goal, Table, single
+from benchmarks.texts import text
 from benchmarks.timing import Scale, sized
 
 GROWTH_CHARS, RESTART, ANSWER_CHARS = 2_000, 25, 2_000
@@ -56,7 +59,7 @@ def _kickoff(folder: Path, scale: Scale) -> Table:
     source, place, path = random.Random(1), folder / "checkpoints", folder / "kickoff.db"
     texts = tuple(text(source, ANSWER_CHARS) for _ in range(tasks * rounds))
     config = CheckpointConfig(location=str(place), on_events=["*"])
-    with eventlog.open(path) as log, log.run("r"), _collected() as events:
+    with eventlog.open(path) as log, log.run("r"), _collected() as events, _hushed():
         checkpointing.kickoff(checkpointing.crew(rounds=rounds, tasks=tasks, texts=texts, config=config))
     _check(path, len(events))
     written = len(list(place.rglob("*.json")))
@@ -64,6 +67,20 @@ def _kickoff(folder: Path, scale: Scale) -> Table:
     table = _table(f"A kickoff of {tasks} tasks with {rounds} uses of a tool each, {len(events)} events", found)
     table.notes.append(f"{CHECKPOINTS}: {written} checkpoints written during the same kickoff")
     return table
+
+
+@contextmanager
+def _hushed() -> Generator[None]:
+    """Keep stderr to ourselves: checkpoints that CrewAI loses to its own threads print pages of Rust."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager

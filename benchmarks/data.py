@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import random
-from functools import cache
-from pydoc_data.topics import topics
 from typing import Any
 
 from crewai.events.types.llm_events import LLMCallCompletedEvent, LLMCallStartedEvent, LLMCallType
 
-
-@cache
-def words() -> list[str]:
-    """Return the words of Python's own documentation: English, some code, found wherever Python is."""
-    return " ".join(topics[name] for name in sorted(topics)).split()
-
-
-def text(source: random.Random, chars: int) -> str:
-    """Return that much text that repeats like none."""
-    found = words()
-    return " ".join(source.choices(found, k=chars // 4 + 8))[:chars]
+from benchmarks.texts import text
 
 
 def flat_pairs(count: int, chars: int, seed: int) -> list[Any]:

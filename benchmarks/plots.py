@@ -34,6 +34,7 @@ def draw(folder: Path, chart: Chart) -> list[Path]:
         axes.plot(
             xs, ys, label=label, marker=MARKERS[number % len(MARKERS)], markersize=5,
             color=OURS if ours else next(colours), linewidth=2.4 if ours else 1.2, zorder=3 if ours else 2,
+            linestyle="-" if number < len(OTHERS) else "--",
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel=chart.x, ylabel=chart.y, title=chart.title)
     axes.grid(visible=True, which="major", alpha=0.3)
