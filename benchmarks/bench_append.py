@@ -37,7 +37,7 @@ def run(folder: Path, scale: Scale) -> list[Table]:
 
 def _groups(folder: Path, scale: Scale, chars: int) -> Table:
     """Measure groups of events, encoding, redaction, contents, chain and index included."""
-    payloads = pages(sized(scale, smoke=20, quick=500, full=6_000), chars, seed=1)
+    payloads = pages(sized(scale, smoke=20, quick=500, full=4_000), chars, seed=1)
     bodies = [msgspec.json.encode(payload).decode() for payload in payloads]
     place = folder / f"groups{chars}"
     place.mkdir()
@@ -89,7 +89,7 @@ def _ours(folder: Path, payloads: list[Any], mode: Durability) -> Measure:
 
 def _crowds(folder: Path, scale: Scale, what: str, work: Callable[[Path, int, int], float]) -> Table:
     """Measure how long an event takes when several append to one log at once, each one by one."""
-    count = sized(scale, smoke=8, quick=200, full=3_000)
+    count = sized(scale, smoke=8, quick=200, full=1_600)
     place = folder / what
     place.mkdir()
 

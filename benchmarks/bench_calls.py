@@ -30,7 +30,6 @@ from benchmarks.peers import (
     OURS,
     RECORDER,
     SAVER,
-    SQLITE_ALL,
     Peer,
     Store,
     bytes_in,
@@ -60,7 +59,7 @@ class Plan(msgspec.Struct):
     rounds: int
 
 
-MEMORY = (COMMIT, BATCH, BARE, SAVER, JSON_ALL, SQLITE_ALL)
+MEMORY = (COMMIT, BATCH, SAVER, JSON_ALL)
 """Whose memory is measured: a process for each takes a while."""
 PLANS: dict[Scale, Plan] = {
     "smoke": Plan((4, 8), 12, (), 0, 2, 1),
