@@ -78,6 +78,7 @@ class Item(msgspec.Struct):
     seqs: list[int] = []
     error: Exception | None = None
     winner: dict[int, Made] = {}
+    """What ``make`` made first; ``setdefault`` lets one thread win, without a lock that a signal handler might need."""
 
     def encode(self) -> None:
         """Encode what is to be encoded. Two threads may do so at once: what the first one made counts."""
