@@ -10,9 +10,11 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from eventlog.codec import AsContent
-from eventlog.contents import CACHE_CHARS_MAX, Cache
+from eventlog.contents import Cache
 from eventlog.messages import common_prefix, opening
 
+TALKS_CHARS_MAX = 1_000_000
+"""Of the copies that one generation of the cache holds alive; those of a conversation count when they are made."""
 DEPTH_MAX = 32
 VALUES_MAX = 20_000
 """More of them are encoded at once: to copy them would take as long."""
@@ -39,7 +41,7 @@ class Freezer:
 
     def __init__(self) -> None:
         """No conversation is known yet."""
-        self._talks: Cache[Hashable, list[Any]] = Cache(CACHE_CHARS_MAX)
+        self._talks: Cache[Hashable, list[Any]] = Cache(TALKS_CHARS_MAX)
 
     def freeze(self, fields: Mapping[str, Any]) -> Frozen | None:
         """Return a copy of the fields of an event, or ``None`` where that cannot be had."""

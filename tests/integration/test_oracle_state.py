@@ -74,7 +74,8 @@ def case(request: pytest.FixtureRequest, cases: dict[str, Case], tmp_path: Path)
 def moments(recorded: Recorded) -> list[Moment]:
     """Return every cursor. An event of the library's own stands between the events of the bus around it.
 
-    With threads, the look after the event before it may be a late one: then only the look before that counts.
+    With threads, the look after the event before it may be a late one: then only the look before that counts. And the
+    look before the event after it may be an early one: its thread may have waited since. Then the look after counts.
     """
     late = recorded.scenario.name in CONCURRENT
     seen = {s.event_id: s for s in recorded.oracle.seen}
@@ -87,7 +88,10 @@ def moments(recorded: Recorded) -> list[Moment]:
         before = (
             (here or previous or recorded.oracle.seen[0]).before if here or late or not previous else previous.after
         )
-        after = here.after if here else following.before if following else recorded.oracle.look()
+        if here is None and following is not None:
+            after = following.after if late else following.before
+        else:
+            after = here.after if here else recorded.oracle.look()
         found.append(Moment(recorded, event, before, after))
     return found
 
