@@ -11,36 +11,20 @@ import msgspec
 
 import eventlog
 from eventlog.append import INSERT_CONTENT, INSERT_EVENT
-from eventlog.storage import Synchronous, open_writer
-
-COLUMNS = (
-    "seq, branch, run, event_id, type, at_ns, parent, previous, triggered, started, emission, task, agent, path,"
-    " flags, payload, digest"
-)
-_INSERT = "INSERT INTO events (body) VALUES (?)"
-
-
-def plain_table(path: Path, synchronous: Synchronous = "NORMAL") -> sqlite3.Connection:
-    """Return a connection to a new file with one table of bodies; page size and journal mode are those of ours."""
-    ours = open_writer(path.with_suffix(".settings"), synchronous)
-    plain = sqlite3.connect(path, isolation_level=None)
-    for pragma in ("page_size", "journal_mode", "synchronous", "wal_autocheckpoint"):
-        plain.execute(f"PRAGMA {pragma} = {ours.execute(f'PRAGMA {pragma}').fetchone()[0]}")
-    plain.execute("CREATE TABLE events (seq INTEGER PRIMARY KEY, body TEXT)")
-    ours.close()
-    return plain
+from eventlog.cli.measuring import INSERT
+from eventlog.digests import COLUMNS
 
 
 def insert(db: sqlite3.Connection, body: str) -> None:
     """Store one body, in a transaction of its own."""
-    db.execute(_INSERT, (body,))
+    db.execute(INSERT, (body,))
 
 
 def insert_many(db: sqlite3.Connection, bodies: Sequence[str], group: int) -> None:
     """Store bodies in transactions of that many."""
     for at in range(0, len(bodies), group):
         db.execute("BEGIN IMMEDIATE")
-        db.executemany(_INSERT, ((body,) for body in bodies[at : at + group]))
+        db.executemany(INSERT, ((body,) for body in bodies[at : at + group]))
         db.execute("COMMIT")
 
 

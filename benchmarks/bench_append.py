@@ -14,8 +14,8 @@ import msgspec
 import eventlog
 from benchmarks import bare
 from benchmarks.report import Goal, Table
-from benchmarks.texts import text
 from benchmarks.timing import ROUNDS, Measure, Scale, seconds, sized, take_turns
+from eventlog.cli.measuring import plain_table, text
 from eventlog.pipeline import Durability
 from eventlog.storage import Synchronous
 
@@ -64,7 +64,7 @@ def _by_hand(folder: Path, bodies: list[str], synchronous: Synchronous) -> Measu
     """Return what inserts bodies by hand."""
 
     def measure(number: int) -> list[float]:
-        db = bare.plain_table(folder / f"bare{synchronous}{number}.db", synchronous)
+        db = plain_table(folder / f"bare{synchronous}{number}.db", synchronous)
         took = seconds(lambda: bare.insert_many(db, bodies, GROUP))
         db.close()
         return [took / len(bodies) * 1e6]

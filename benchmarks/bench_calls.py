@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from benchmarks import checkpointing, peers
-from benchmarks.data import flat_pairs, growing_pairs, pair
+from benchmarks.data import flat_pairs, growing_pairs
 from benchmarks.peers import (
     BARE,
     BATCH,
@@ -36,6 +36,7 @@ from benchmarks.peers import (
 )
 from benchmarks.report import Chart, Curve, Goal, Row, Table, single
 from benchmarks.timing import Measure, Scale, sized, take_turns
+from eventlog.cli.disk import call_events
 
 Shape = Literal["flat", "conversations"]
 FLAT_CHARS, GROWTH_CHARS, RESTART = 3_000, 2_000, 25
@@ -217,7 +218,7 @@ def _texts(shape: Shape, calls: int) -> list[tuple[list[Any], str]]:
 def fresh(shape: Shape, calls: int) -> list[list[Any]]:
     """Return pairs of events that nobody has emitted yet; the texts are those of every other run."""
     called = f"{random.getrandbits(64):x}"
-    return [pair(messages, answer, f"{called}-{n}") for n, (messages, answer) in enumerate(_texts(shape, calls))]
+    return [call_events(messages, answer, f"{called}-{n}") for n, (messages, answer) in enumerate(_texts(shape, calls))]
 
 
 def power(points: Sequence[tuple[float, float]], at: float, *, is_sum: bool = False) -> float:

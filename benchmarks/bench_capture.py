@@ -14,7 +14,8 @@ import eventlog
 from benchmarks import bare
 from benchmarks.data import as_json, flat_pairs, growing_pairs
 from benchmarks.report import Goal, Table
-from benchmarks.timing import ROUNDS, Measure, Scale, each, sized, take_turns
+from benchmarks.timing import ROUNDS, Measure, Scale, sized, take_turns
+from eventlog.cli.measuring import plain_table, timed
 from eventlog.pipeline import Durability
 from eventlog.storage import open_writer
 
@@ -81,7 +82,7 @@ def _variants(folder: Path, events: Callable[[int], list[Any]], pause_s: float, 
         return samples[-last:]
 
     def emit(number: int) -> list[float]:
-        return counted(each(events(number), lambda event: bus.emit(None, event), pause_s=pause_s))
+        return counted(timed(events(number), lambda event: bus.emit(None, event), pause_s=pause_s))
 
     def listened(number: int) -> list[float]:
         with _handler():
@@ -92,15 +93,15 @@ def _variants(folder: Path, events: Callable[[int], list[Any]], pause_s: float, 
             return emit(number)
 
     def plain(number: int) -> list[float]:
-        db = bare.plain_table(folder / f"bare{number}.db")
-        samples = each(as_json(events(number)[-last:]), lambda body: bare.insert(db, body), pause_s=pause_s)
+        db = plain_table(folder / f"bare{number}.db")
+        samples = timed(as_json(events(number)[-last:]), lambda body: bare.insert(db, body), pause_s=pause_s)
         db.close()
         return samples
 
     def by_hand(number: int) -> list[float]:
         rows = bare.rows_of(folder / f"rows{number}.db", events(number))
         db = open_writer(folder / f"hand{number}.db")
-        samples = each(rows, lambda row: bare.write_rows(db, row), pause_s=pause_s)
+        samples = timed(rows, lambda row: bare.write_rows(db, row), pause_s=pause_s)
         db.close()
         return counted(samples)
 

@@ -19,7 +19,8 @@ import eventlog
 from benchmarks import logs
 from benchmarks.logs import RUN
 from benchmarks.report import Chart, Curve, Goal, Row, Table
-from benchmarks.timing import Measure, Scale, each, seconds, sized, take_turns
+from benchmarks.timing import Measure, Scale, seconds, sized, take_turns
+from eventlog.cli.measuring import timed
 from eventlog.replay.fold import fold_events
 from eventlog.replay.rebuild import rebuild_state, refold_state
 
@@ -107,7 +108,7 @@ def _cursors(
     def measure(number: int) -> list[float]:
         source = random.Random(number)
         cursors = sorted((source.randint(first, last) for _ in range(count)), reverse=True)
-        return [sample / 1e3 for sample in each(cursors, lambda cursor: find(log, cursor))]
+        return [sample / 1e3 for sample in timed(cursors, lambda cursor: find(log, cursor))]
 
     return measure
 

@@ -21,8 +21,8 @@ from benchmarks import checkpointing
 from benchmarks.data import growing_pairs
 from benchmarks.peers import bytes_in
 from benchmarks.report import Chart, Curve, Goal, Table, single
-from benchmarks.texts import text
 from benchmarks.timing import Scale, sized
+from eventlog.cli.measuring import text
 
 GROWTH_CHARS, RESTART, ANSWER_CHARS = 2_000, 25, 2_000
 LONG_CHARS = 100

@@ -17,7 +17,8 @@ from benchmarks.children import BARE, run_child
 from benchmarks.crews import small_crew
 from benchmarks.logs import RUN
 from benchmarks.report import Chart, Curve, Goal, Row, Table
-from benchmarks.timing import Measure, Scale, each, seconds, sized, take_turns
+from benchmarks.timing import Measure, Scale, seconds, sized, take_turns
+from eventlog.cli.measuring import timed
 from eventlog.transfer.exports import export_lines
 
 TURNS = {"smoke": 1, "quick": 1, "full": 5}
@@ -68,7 +69,7 @@ def _forked(path: Path, count: int) -> Measure:
         with eventlog.open(copy) as log:
             last = log.branches(RUN)[0].last_seq
             cursors = [source.randint(last // 2, last) for _ in range(count)]
-            samples = each(cursors, lambda cursor: log.fork(RUN, to=cursor))
+            samples = timed(cursors, lambda cursor: log.fork(RUN, to=cursor))
         return [sample / 1e3 for sample in samples]
 
     return measure
@@ -131,7 +132,7 @@ def _appended(path: Path, count: int, **options: Any) -> Measure:
         samples = []
         with eventlog.open(path.with_name(f"{path.name}{number}.db"), **options) as log:
             for at, page in enumerate(pages(count, 900, seed=number)):
-                samples += each([page], lambda made: log.append("bench.page", made, run=RUN))
+                samples += timed([page], lambda made: log.append("bench.page", made, run=RUN))
                 if at % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1:
                     log.snapshot(RUN)
                 time.sleep(PAUSE_S)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from crewai.events.types.llm_events import LLMCallCompletedEvent, LLMCallStartedEvent, LLMCallType
-
-from benchmarks.texts import text
+from eventlog.cli.disk import call_events
+from eventlog.cli.measuring import text
 
 
 def flat_pairs(count: int, chars: int, seed: int) -> list[Any]:
@@ -15,7 +14,7 @@ def flat_pairs(count: int, chars: int, seed: int) -> list[Any]:
     source, out = random.Random(seed), []
     for number in range(count):
         messages = [{"role": "user", "content": text(source, chars)}]
-        out += pair(messages, text(source, chars // 4), f"{seed}-{number}")
+        out += call_events(messages, text(source, chars // 4), f"{seed}-{number}")
     return out
 
 
@@ -28,19 +27,9 @@ def growing_pairs(count: int, chars: int, seed: int, *, restart: int = 0) -> lis
             messages = []
         answer = text(source, chars // 3)
         messages.append({"role": "user", "content": text(source, chars - len(answer))})
-        out += pair(messages, answer, f"{seed}-{number}")
+        out += call_events(messages, answer, f"{seed}-{number}")
         messages.append({"role": "assistant", "content": answer})
     return out
-
-
-def pair(messages: list[Any], answer: str, call_id: str) -> list[Any]:
-    """Return the two events of one call; as in CrewAI, each has its own list and dicts of the same texts."""
-    copies = [[dict(m) for m in messages] for _ in range(2)]
-    kind = LLMCallType.LLM_CALL
-    return [
-        LLMCallStartedEvent(messages=copies[0], model="m", call_id=call_id),
-        LLMCallCompletedEvent(messages=copies[1], response=answer, call_type=kind, model="m", call_id=call_id),
-    ]
 
 
 def as_json(events: list[Any]) -> list[str]:

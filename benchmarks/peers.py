@@ -14,6 +14,7 @@ from crewai.events.event_bus import crewai_event_bus as bus
 
 import eventlog
 from benchmarks import bare, checkpointing
+from eventlog.cli.measuring import plain_table
 from eventlog.pipeline import Durability
 from eventlog.storage import Synchronous
 
@@ -91,7 +92,7 @@ def _ours(durability: Durability, folder: Path) -> Generator[Store]:
 @contextmanager
 def _bare(synchronous: Synchronous, folder: Path) -> Generator[Store]:
     """Insert each event's JSON into a table, in a transaction of its own."""
-    db = bare.plain_table(folder / "bare.db", synchronous)
+    db = plain_table(folder / "bare.db", synchronous)
     (folder / "bare.settings").unlink()  # it only told the settings
 
     def keep(*events: Any) -> None:

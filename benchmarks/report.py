@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from eventlog.cli.measuring import quantile
 from eventlog.storage import open_writer
 
 SYNCHRONOUS = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
@@ -31,8 +32,7 @@ class Row(msgspec.Struct):
 
     def quantile(self, share: float) -> float:
         """Return the sample below which that share of all lies."""
-        ordered = self.samples
-        return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+        return quantile(self.samples, share)
 
     def ratio(self, base: Row) -> float:
         """Return how many times the baseline it takes: the median over the rounds of the ratio of their medians."""

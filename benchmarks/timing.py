@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from benchmarks.report import Row
@@ -38,18 +38,6 @@ def take_turns(variants: Mapping[str, Measure], rounds: int, *, seed: int = 1) -
             if number:
                 rows[name].rounds.append(samples)
     return list(rows.values())
-
-
-def each(items: Iterable[Any], act: Callable[[Any], Any], *, pause_s: float = 0.0, every: int = 2) -> list[float]:
-    """Return the microseconds of each act; with a pause after every second one, as between calls of a model."""
-    out = []
-    for number, item in enumerate(items, 1):
-        start = time.perf_counter()
-        act(item)
-        out.append((time.perf_counter() - start) * 1e6)
-        if pause_s and number % every == 0:
-            time.sleep(pause_s)
-    return out
 
 
 def seconds(act: Callable[[], Any]) -> float:

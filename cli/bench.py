@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EVENTS_MIN = 20
 SURVIVES = {
     "commit": "a killed process loses nothing; a power cut may take the last moments",
-    "fsync": "nothing is lost, whatever happens",
+    "fsync": "a power cut loses nothing either, as far as the disk keeps its word",
     "batch": "a killed process loses the last 20 ms",
 }
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-import sqlite3
 import statistics
-import string
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,17 +15,17 @@ import msgspec
 from crewai.events.event_bus import crewai_event_bus as bus
 from crewai.events.types.llm_events import LLMCallCompletedEvent, LLMCallStartedEvent, LLMCallType
 
+from eventlog.cli.measuring import INSERT, plain_table, quantile, text, timed
 from eventlog.log import open_log
 from eventlog.pipeline import Durability
-from eventlog.storage import open_writer
 
 ROUNDS = 5
 """The modes take turns: other programs disturb them alike."""
 BARE, FSYNC = "bare INSERT", "bare write + fsync"
 """What the modes are compared with: one row of SQLite, and what the disk itself takes to keep something."""
 
-_WORDS = 400
-_LETTERS = string.ascii_lowercase
+PAUSE_S = 0.0005
+"""Between the calls."""
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -77,47 +74,24 @@ def _turns(place: Path) -> Iterator[tuple[int, str, Callable[[list[Any]], list[f
 
 def _cost(name: str, samples: list[float], bare: float) -> Cost:
     """Return what samples say, smallest first."""
-
-    def quantile(share: float) -> float:
-        return round(samples[min(int(len(samples) * share), len(samples) - 1)], 1)
-
-    return Cost(
-        name=name, p50_us=quantile(0.5), p95_us=quantile(0.95), p99_us=quantile(0.99), longest_us=quantile(1),
-        events=len(samples), beside_bare=round(quantile(0.5) / bare, 1),
-    )  # fmt: skip
-
-
-def _timed(made: list[Any], act: Callable[[Any], Any]) -> list[float]:
-    """Return the microseconds of each act; a pause after each pair, as between calls of a model."""
-    samples = []
-    for number, item in enumerate(made):
-        began = time.perf_counter()
-        act(item)
-        samples.append((time.perf_counter() - began) * 1e6)
-        if number % 2:
-            time.sleep(0.0005)
-    return samples
+    p50, p95, p99, longest = (round(quantile(samples, share), 1) for share in (0.5, 0.95, 0.99, 1))
+    return Cost(name, p50, p95, p99, longest, len(samples), beside_bare=round(p50 / bare, 1))
 
 
 def _by_log(path: Path, mode: Durability, made: list[Any]) -> list[float]:
     """Emit into a log."""
     with open_log(path, durability=mode) as log, log.run("bench"):
-        samples = _timed(made, lambda event: bus.emit(None, event))
+        samples = timed(made, lambda event: bus.emit(None, event), pause_s=PAUSE_S)
         log.flush()
     return samples
 
 
 def _by_insert(path: Path, made: list[Any]) -> list[float]:
     """Insert the same bytes by hand, as durable as ``commit``."""
-    db = open_writer(path)
-    plain = sqlite3.connect(path.with_suffix(".plain"), isolation_level=None)
-    for pragma in ("page_size", "journal_mode", "synchronous"):
-        plain.execute(f"PRAGMA {pragma} = {db.execute(f'PRAGMA {pragma}').fetchone()[0]}")
-    db.close()
-    plain.execute("CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, body TEXT)")
+    db = plain_table(path)
     bodies = [event.model_dump_json() for event in made]
-    samples = _timed(bodies, lambda body: plain.execute("INSERT INTO events (body) VALUES (?)", (body,)))
-    plain.close()
+    samples = timed(bodies, lambda body: db.execute(INSERT, (body,)), pause_s=PAUSE_S)
+    db.close()
     return samples
 
 
@@ -130,21 +104,22 @@ def _by_file(path: Path, made: list[Any]) -> list[float]:
             file.write(body)
             os.fsync(file.fileno())
 
-        return _timed(bodies, keep)
+        return timed(bodies, keep, pause_s=PAUSE_S)
 
 
 def _events(count: int, chars: int, seed: int) -> Iterator[Any]:
     """Yield started and completed model calls with texts of their own."""
     source = random.Random(seed)  # noqa: S311 - no secret
-    words = ["".join(source.choices(_LETTERS, k=source.randint(2, 9))) for _ in range(_WORDS)]
-
-    def text(length: int) -> str:
-        return " ".join(source.choices(words, k=length // 4 + 2))[:length]
-
     for number in range(count // 2):
-        messages, call = [{"role": "user", "content": text(chars)}], f"{seed}-{number}"
-        yield LLMCallStartedEvent(messages=messages, model="bench", call_id=call)
-        kind = LLMCallType.LLM_CALL
-        yield LLMCallCompletedEvent(
-            messages=messages, response=text(chars // 4), call_type=kind, model="bench", call_id=call
-        )
+        messages = [{"role": "user", "content": text(source, chars)}]
+        yield from call_events(messages, text(source, chars // 4), f"{seed}-{number}")
+
+
+def call_events(messages: list[Any], answer: str, call_id: str) -> list[Any]:
+    """Return the two events of one call of a model; as in CrewAI, each has its own list and dicts of the same texts."""
+    copies = [[dict(m) for m in messages] for _ in range(2)]
+    kind = LLMCallType.LLM_CALL
+    return [
+        LLMCallStartedEvent(messages=copies[0], model="m", call_id=call_id),
+        LLMCallCompletedEvent(messages=copies[1], response=answer, call_type=kind, model="m", call_id=call_id),
+    ]

@@ -70,7 +70,7 @@ def parse_place(log: Log, text: str) -> Place:
     """
     try:
         return _place(log.reader, log.cursor(None, text))  # first: a run's own name may hold an @
-    except RunNotFoundError:
+    except RunNotFoundError:  # then the @ stands before a cursor, if there is one
         pass
     where, at, to = text.rpartition("@")
     if at:
@@ -78,7 +78,7 @@ def parse_place(log: Log, text: str) -> Place:
     if "/" in text:
         try:
             return _place(log.reader, _on_branch(log, text, None))
-        except RunNotFoundError:
+        except RunNotFoundError:  # an event id of the user's may hold a slash, too
             pass
     try:
         return find_place(log, None, None, text)

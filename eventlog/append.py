@@ -1,4 +1,7 @@
-"""Write events: one transaction, all or nothing, in order. The only module that inserts events."""
+"""Write events: one transaction, all or nothing, in order. The only module that inserts events.
+
+Long, as one class: all of it shares the caches that a transaction which is rolled back has to forget.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,13 @@ from eventlog.errors import (
     LogDamagedError,
     SequenceConflictError,
 )
+from eventlog.ids import stored_id
 from eventlog.lease import Lease, Leases
 from eventlog.owner import this_process
 from eventlog.place import Connection
 from eventlog.record import MAIN_BRANCH, NewEvent, NewExecution, join_path
 from eventlog.seal import CONTENT, EVENT, EXECUTION, NAME, PATH, SNAPSHOT, seal_of
-from eventlog.storage import transaction
+from eventlog.transactions import transaction
 
 NAMES_MAX, PATHS_MAX, LINKS_MAX = 20_000, 20_000, 20_000
 
@@ -52,28 +56,6 @@ _INSERT_SNAPSHOT = (
     " SET version = excluded.version, state = excluded.state, proof = excluded.proof WHERE excluded.state <> ''"
 )
 _CLOSE_EXECUTION = "UPDATE executions SET status = ?, ended_seq = ? WHERE branch = ? AND path = ?"
-
-
-def stored_id(event_id: str | None) -> Any:
-    """Return an id as it is stored: the 16 bytes of a canonical UUID, other text as it is."""
-    if event_id is None or len(event_id) != 36:
-        return event_id
-    digits = event_id.replace("-", "")
-    if len(digits) != 32 or not event_id[8] == event_id[13] == event_id[18] == event_id[23] == "-":
-        return event_id
-    try:
-        raw = bytes.fromhex(digits)
-    except ValueError:
-        return event_id
-    return raw if raw.hex() == digits else event_id
-
-
-def shown_id(stored: Any) -> Any:
-    """Return a stored id as text; the inverse of ``stored_id``."""
-    if isinstance(stored, bytes) and len(stored) == 16:
-        digits = stored.hex()
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-    return stored
 
 
 def _texts_of(new: NewExecution) -> dict[str, str]:

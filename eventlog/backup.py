@@ -13,7 +13,8 @@ from eventlog.chain_key import PLAIN_CHAIN, stored_check
 from eventlog.errors import LogDamagedError
 from eventlog.newfile import new_file
 from eventlog.seal import CipherKey
-from eventlog.storage import open_reader, translated
+from eventlog.storage import open_reader
+from eventlog.transactions import translated
 from eventlog.verifying.report import VerifyReport
 from eventlog.verifying.verify import verify_log
 

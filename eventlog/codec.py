@@ -15,6 +15,8 @@ begins with ``$`` (a *tag*), which says what it was::
     {"$object": "mod:Qual", "repr": …}  {"$cycle": …}  {"$deep": …}  {"$large": …}   placeholders
 
 Decoding makes dicts and lists of them, nothing more: no class is looked up, ever.
+
+Long, because values hold each other: texts, messages and secrets stand in containers, and containers in them.
 """
 
 from __future__ import annotations

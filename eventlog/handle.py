@@ -10,7 +10,7 @@ from typing import Any
 
 from eventlog import errors
 from eventlog.place import Connection
-from eventlog.storage import translated
+from eventlog.transactions import translated
 
 
 class Handle:

@@ -1,4 +1,8 @@
-"""The public face of a log: open it, append to it, read it, replay it."""
+"""The public face of a log: open it, append to it, read it, replay it.
+
+Long, because a person looks for everything on one object; each method says what it does and raises, and leaves the
+doing to the module it is named for.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from typing_extensions import Self
@@ -29,7 +33,6 @@ from eventlog.ledger.progress import SESSION_TYPES
 from eventlog.ledger.session import Session
 from eventlog.ledger.work import Items
 from eventlog.lineage import SEQ_MAX
-from eventlog.owner import living_owner
 from eventlog.pipeline import Durability
 from eventlog.read import Reader
 from eventlog.record import MAIN_BRANCH, OWN_PREFIX, BranchInfo, Event, ExecutionInfo, RunInfo
@@ -40,7 +43,8 @@ from eventlog.replay.rebuild import STATE_PROJECTION, rebuild_projection, rebuil
 from eventlog.replay.snapshots import SNAPSHOT_ON
 from eventlog.replay.state import RunState
 from eventlog.run import Run, RunOptions, resumed_branches
-from eventlog.seal import EXECUTION, CipherKey, Seal, cipher_key
+from eventlog.seal import CipherKey, cipher_key
+from eventlog.standing import is_owned, list_branches, list_runs, unended
 from eventlog.submit import compose_event, require_users_type, submit_events
 from eventlog.writer import Options, Status, Writer
 
@@ -52,28 +56,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = "eventlog.db"
 """Used when neither a path nor ``EVENTLOG_DB`` is given."""
-
-_RUNS = (
-    "WITH ends AS (SELECT b.run, count(*) AS branches,"
-    "   sum((SELECT count(*) FROM events WHERE branch = b.id AND seq > b.base_seq)) AS events,"
-    "   sum((SELECT count(*) FROM executions WHERE branch = b.id AND started_seq > coalesce(b.fork_seq, 0)))"
-    "     AS executions,"
-    "   min((SELECT min(seq) FROM events WHERE branch = b.id)) AS first,"
-    "   max((SELECT max(seq) FROM events WHERE branch = b.id)) AS last,"
-    "   max((SELECT max(started_seq) FROM executions WHERE branch = b.id AND parent IS NULL)) AS root"
-    "   FROM branches AS b WHERE b.run > 0 GROUP BY b.run)"
-    " SELECT r.name, r.attribution, ends.events, ends.branches, ends.executions,"
-    " first.at_ns, last.at_ns, root.kind, root.name, root.status, root.started_seq"
-    " FROM ends JOIN runs AS r ON r.id = ends.run"
-    " LEFT JOIN events AS first ON first.seq = ends.first LEFT JOIN events AS last ON last.seq = ends.last"
-    " LEFT JOIN events AS start ON start.seq = ends.root"
-    " LEFT JOIN executions AS root ON root.branch = start.branch AND root.path = start.path"
-    " ORDER BY r.id"
-)
-_OWNED = (
-    "SELECT r.name, b.id, b.owner, b.lease_until_ns FROM branches AS b JOIN runs AS r ON r.id = b.run"
-    " WHERE b.owner IS NOT NULL AND b.run > 0"
-)
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -261,7 +243,7 @@ class Log:
         made = make_fork(
             self.reader, self.writer, run, to=to, branch=branch, parent=parent, inputs=inputs, outputs=outputs
         )
-        return self._branches(run, made.branch)[0]
+        return list_branches(self.reader, run, made.branch)[0]
 
     def snapshot(self, run: str, *, branch: str = MAIN_BRANCH, to: str | int | None = None) -> Snapshot:
         """Store the state at a cursor as a checkpoint and return it. Raises on failure.
@@ -439,7 +421,7 @@ class Log:
         state = rebuild_state(self.reader, name, branch, at.seq)
         row = self.reader.branch_id(name, branch)
         if state.status == "running" and at.seq == self.reader.head(row):
-            state.status = _unended(started=bool(state.executions), owned=_is_owned(self.reader, row))
+            state.status = unended(started=bool(state.executions), owned=is_owned(self.reader, row))
         return msgspec.convert(shown_state(self.reader, state), RunState)
 
     def project(
@@ -476,9 +458,7 @@ class Log:
 
     def runs(self) -> list[RunInfo]:
         """Return all runs, oldest first."""
-        reader = self.reader
-        running = _running(reader)
-        return [_run_info(row, reader.seal, is_running=row[0] in running) for row in reader.query(_RUNS)]
+        return list_runs(self.reader)
 
     def branches(self, run: str) -> list[BranchInfo]:
         """Return the branches of a run, oldest first.
@@ -486,16 +466,7 @@ class Log:
         Raises:
             RunNotFoundError: there is no such run.
         """
-        return self._branches(run)
-
-    def _branches(self, run: str, branch: str | None = None) -> list[BranchInfo]:
-        """Return the branches of a run, or one of them, with what became of them."""
-        reader = self.reader
-        found = [(info, reader.branch_id(run, info.branch)) for info in reader.branches(run, branch)]
-        return [
-            msgspec.structs.replace(info, status=_branch_status(reader, row, owned=_is_owned(reader, row)))
-            for info, row in found
-        ]
+        return list_branches(self.reader, run)
 
     def verify(self, *, deep: bool = False, head: str | None = None, run: str | None = None) -> VerifyReport:
         """Return whether the log, or one run of it, holds together; what is damaged is a finding, not an error.
@@ -608,43 +579,3 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
-
-
-def _unended(*, started: bool, owned: bool) -> Literal["running", "completed", "interrupted"]:
-    """Return the status of what has no kickoff (then nothing is left undone), or whose last one did not end."""
-    if owned:
-        return "running"
-    return "interrupted" if started else "completed"
-
-
-def _branch_status(reader: Reader, branch: int, *, owned: bool) -> str:
-    """Return the status of the last root execution of a branch."""
-    roots = [e for e in reader.executions(branch) if e.parent is None]
-    if roots and roots[-1].status != "running":
-        return roots[-1].status
-    return _unended(started=bool(roots), owned=owned)
-
-
-def _is_owned(reader: Reader, branch: int) -> bool:
-    """Whether a living process has the branch open."""
-    rows = reader.query("SELECT owner, lease_until_ns FROM branches WHERE id = ?", (branch,))
-    return any(living_owner(owner, until, time.time_ns()) for owner, until in rows)
-
-
-def _running(reader: Reader) -> set[str]:
-    """Return the runs that a living process works on, on whatever branch."""
-    now = time.time_ns()
-    owned = [(run, row) for run, row, owner, until in reader.query(_OWNED) if living_owner(owner, until, now)]
-    return {run for run, row in owned if _branch_status(reader, row, owned=True) == "running"}
-
-
-def _run_info(row: Any, seal: Seal, *, is_running: bool) -> RunInfo:
-    """Return a row of the list of runs."""
-    name, attribution, events, branches, executions, started, updated, kind, title, status, start = row
-    title = seal.unseal_text(title, EXECUTION, "name", start) if title else ""
-    if is_running or status in (None, "running"):
-        status = _unended(started=status is not None, owned=is_running)
-    return RunInfo(
-        run=name, status=status, kind=kind, name=title, events=events, branches=branches, executions=executions,
-        started_at_ns=started, updated_at_ns=updated, attribution=attribution,
-    )  # fmt: skip

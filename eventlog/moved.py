@@ -20,13 +20,13 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from eventlog import place
-from eventlog.append import stored_id
 from eventlog.errors import LogMovedError, NotAnEventLogError
+from eventlog.ids import stored_id
 from eventlog.logger import Logger
 from eventlog.place import Connection
 from eventlog.record import NewEvent
 from eventlog.schema import APPLICATION_ID
-from eventlog.storage import impatient, translated
+from eventlog.transactions import impatient, translated
 
 EMPTY_MS = 500
 """How long emptying the former WAL may wait for readers of it."""

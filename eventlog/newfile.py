@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import mkstemp
 
 from eventlog.errors import LogUnwritableError
-from eventlog.storage import translated
+from eventlog.transactions import translated
 
 BESIDE = ("-journal", "-wal", "-shm")
 """What SQLite puts beside a database."""

@@ -13,6 +13,9 @@ longer fits is counted and recorded as a gap once writing works again.
 
 A signal handler may run between any two bytecodes, so nothing on the emitter's path uses a
 lock that the same thread cannot take twice (``threading.Event`` and ``Thread.start`` do).
+
+Long, because all of it shares one queue, one lock and one connection: what is written, when, by whom, and what happens
+when that cannot be done, is one argument.
 """
 
 from __future__ import annotations
@@ -31,14 +34,16 @@ from uuid import uuid4
 
 import msgspec
 
-from eventlog import interrupts, place, storage
+from eventlog import interrupts, place, storage, transactions
 from eventlog.append import Appender
 from eventlog.chain import Chain
 from eventlog.errors import AppendError, EventLogError, LogClosedError, LogMovedError, LogOpenError
+from eventlog.items import EVENT_BYTES, Item, Made, size_of
 from eventlog.logger import Logger
 from eventlog.moved import Follower, left_behind, moved_error, without_wal
 from eventlog.place import Connection
-from eventlog.record import MAIN_BRANCH, NewEvent
+from eventlog.record import NewEvent
+from eventlog.transactions import impatient, transaction
 
 Durability = Literal["commit", "fsync", "batch"]
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
@@ -56,49 +61,6 @@ RETRY_BUSY_MS = 200
 CLOSE_S = 5.0
 
 log = Logger(__name__)
-
-
-Made = tuple[Sequence[NewEvent], Callable[[], None]]
-"""Encoded events, and what to call once they are in the queue."""
-
-
-class Item(msgspec.Struct):
-    """Events that go into the same transaction."""
-
-    events: Sequence[NewEvent]
-    size: int
-    make: Callable[[], Made] | None = None
-    """Set while they are to be encoded: what does it."""
-    home: tuple[str, str] = ("", MAIN_BRANCH)
-    """Run and branch of what is to be encoded."""
-    is_captured: bool = True
-    """Nobody waits for it: when it cannot be stored, that is counted."""
-    expected_seq: int | None = None
-    done: bool = False
-    seqs: list[int] = []
-    error: Exception | None = None
-    winner: dict[int, Made] = {}
-    """What ``make`` made first; ``setdefault`` lets one thread win, without a lock that a signal handler might need."""
-
-    def encode(self) -> None:
-        """Encode what is to be encoded. Two threads may do so at once: what the first one made counts."""
-        make = self.make
-        if make is None:
-            return
-        made = make()
-        if self.winner.setdefault(0, made) is made:
-            self.events, self.make = made[0], None
-            made[1]()
-        else:
-            self.events, self.make = self.winner[0][0], None
-
-    def count(self) -> int:
-        """Return how many events it holds."""
-        return 1 if self.make is not None else len(self.events)
-
-    def place(self) -> tuple[str, str]:
-        """Return run and branch of its events."""
-        return (self.events[0].run, self.events[0].branch) if self.events else self.home
 
 
 class Pipeline:
@@ -151,7 +113,7 @@ class Pipeline:
 
         Raises nothing but what a signal handler raises, and only after the write.
         """
-        item = Item(events, _size(events))
+        item = Item(events, size_of(events))
         if not self._admit(item):
             return False
         self._queue.append(item)
@@ -171,7 +133,7 @@ class Pipeline:
 
         ``make`` does so without raising ``Exception``, perhaps more than once; ``size``: about that of the event.
         """
-        item = Item((), 600 + size, make, home)
+        item = Item((), EVENT_BYTES + size, make, home)
         if not self._admit(item):
             return False
         self._queue.append(item)
@@ -206,7 +168,7 @@ class Pipeline:
         """
         if self.closed:
             raise LogClosedError
-        item = Item(events, _size(events), is_captured=False, expected_seq=expected_seq)
+        item = Item(events, size_of(events), is_captured=False, expected_seq=expected_seq)
         self._queue.append(item)
         self._queued += item.size
         if self._is_mine():
@@ -403,7 +365,7 @@ class Pipeline:
                 return
             try:
                 self._follow_file()
-                with storage.impatient(self._connected().db, RETRY_BUSY_MS):
+                with impatient(self._connected().db, RETRY_BUSY_MS):
                     if not self._queue:
                         self._probe()
                     while self._queue and not self.closed:
@@ -475,7 +437,7 @@ class Pipeline:
 
     def _probe(self) -> None:
         """Return if the lock of the file can be had."""
-        with storage.transaction(self._connected().db):
+        with transaction(self._connected().db):
             pass
 
     def _record_gaps(self) -> None:
@@ -513,7 +475,7 @@ class Pipeline:
     def _patience_s(self) -> float:
         """Return how long an append may wait for the next attempt, or for its log to be put back."""
         is_moved = self._appender is not None and moved_error(self._appender.db) is not None
-        return storage.BUSY_S if is_moved else RETRY_S + RETRY_BUSY_MS / 1000
+        return transactions.BUSY_S if is_moved else RETRY_S + RETRY_BUSY_MS / 1000
 
     def _withdraw(self, item: Item) -> None:
         """Take back an item nobody could write, so that its caller may say so."""
@@ -578,16 +540,6 @@ def _is_the_files_fault(error: Exception) -> bool:
     if isinstance(error, sqlite3.DatabaseError):
         return not isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError))
     return isinstance(error, (sqlite3.Error, OSError, LogOpenError))
-
-
-def _size(events: Sequence[NewEvent]) -> int:
-    """Return roughly the memory events hold, in bytes."""
-    size = 0
-    for event in events:
-        size += 600 + len(event.payload)
-        for content in event.contents:
-            size += len(content.body)
-    return size
 
 
 _open: list[Pipeline] = []

@@ -18,7 +18,8 @@ from pydantic import PrivateAttr
 
 from eventlog.errors import EncryptedLogError, LogNotFoundError
 from eventlog.log import Log, open_log
-from eventlog.storage import is_sealed, transaction
+from eventlog.storage import is_sealed
+from eventlog.transactions import transaction
 
 if TYPE_CHECKING:
     from eventlog.append import Appender

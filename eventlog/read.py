@@ -2,6 +2,8 @@
 
 Pages instead of one long query: an open read transaction would keep SQLite from reusing its
 WAL while a person looks at a long log.
+
+Long, because every way to read goes through the same checks (``soundness.py``) and caches.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ from typing import Any
 import msgspec
 
 from eventlog import errors, place
-from eventlog.append import shown_id
 from eventlog.contents import Cache
 from eventlog.digests import COLUMNS, PATH_DEPTH_MAX, Row, remember_paths
 from eventlog.handle import Handle
+from eventlog.ids import shown_id
 from eventlog.lineage import SEQ_MAX, BaseMovedError, Lineages, Segment, as_stored
 from eventlog.nesting import decode_payload
 from eventlog.record import Event, ExecutionInfo, StoredEvent, read_ordinal

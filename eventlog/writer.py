@@ -1,4 +1,7 @@
-"""Everything that writes to one file in this process: shared by all ``Log`` objects and listeners on it."""
+"""Everything that writes to one file in this process: shared by all ``Log`` objects and listeners on it.
+
+Long, because it is where they meet: who made what, in which order it is closed, and what a forked child gets.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ from eventlog.record import MAIN_BRANCH, NewEvent
 from eventlog.redact import Redaction
 from eventlog.replay.snapshots import SNAPSHOT_ON, Snapshotter
 from eventlog.seal import CipherKey, Seal, cipher_key
-from eventlog.storage import Synchronous, impatient, open_writer, opening
+from eventlog.storage import Synchronous, open_writer, opening
+from eventlog.transactions import impatient
 
 if TYPE_CHECKING:
     from eventlog.append import Appender

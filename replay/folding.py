@@ -79,7 +79,7 @@ def _read(work: Folding, payload: bytes, decoder: msgspec.json.Decoder[PayloadT]
     if not nests_too_deep(payload):
         try:
             return decoder.decode(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError):  # counted below
             pass
     work.count_malformed()
     return struct()

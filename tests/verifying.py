@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from eventlog.append import shown_id, stored_id
+from eventlog.ids import shown_id, stored_id
 from eventlog.verifying.verify import Wish, verify_log
 
 NO_JSON = "a stored value cannot be read"

@@ -29,8 +29,9 @@ from eventlog.capture.samples import Samples
 from eventlog.capture.scopes import Place, Scopes
 from eventlog.capture.secrets import secrets_of
 from eventlog.codec import Encoded, Encoder
+from eventlog.items import Made
 from eventlog.logger import Logger
-from eventlog.pipeline import Made, Pipeline
+from eventlog.pipeline import Pipeline
 from eventlog.record import (
     FLAG_OMITTED,
     FLAG_PLACEHOLDER,

@@ -21,12 +21,12 @@ from crewai.events.event_bus import crewai_event_bus
 from crewai.events.event_context import get_current_parent_id, restore_event_scope
 from crewai.flow.runtime import Flow
 
-from eventlog.append import stored_id
 from eventlog.capture.homes import Home, is_restoring
 from eventlog.capture.hub import hub
 from eventlog.capture.natives import places_of
 from eventlog.capture.patches import Patch
 from eventlog.errors import BranchExistsError
+from eventlog.ids import stored_id
 from eventlog.logger import Logger
 from eventlog.record import read_ordinal
 

@@ -7,6 +7,8 @@ A path is the same in every process and every re-run::
 Each starting event opens a scope named by what it is and by how many of the same name came
 before it under the same parent, so parallel branches do not disturb each other. Executions
 (kickoffs) are written ``kind:KEY#n``, everything else ``name[KEY]#n`` or ``name#n``.
+
+Long, because opening, closing, resuming and aborting a scope change the same tree, under one lock.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from eventlog.compaction.plan import BranchPlan
 from eventlog.errors import LogUnwritableError
 from eventlog.read import Reader
 from eventlog.seal import EVENT
-from eventlog.storage import ARCHIVE_OF, open_writer, transaction, translated
+from eventlog.storage import ARCHIVE_OF, open_writer
+from eventlog.transactions import transaction, translated
 
 PAGE_ROWS = 500
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from eventlog.append import stored_id
 from eventlog.bases import Spent
 from eventlog.compaction.survey import Survey, payload_of
+from eventlog.ids import stored_id
 from eventlog.record import COMMAND, EXECUTION_RESULT, FLAG_REPLAYED, OWN_PREFIX, RESUMED, WORK_TYPES, StoredEvent
 from eventlog.replay.path import above, self_and_above
 

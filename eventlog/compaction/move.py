@@ -13,7 +13,7 @@ from eventlog.errors import CompactionError
 from eventlog.lineage import SEQ_MAX
 from eventlog.pipeline import Pipeline
 from eventlog.read import Reader
-from eventlog.storage import transaction
+from eventlog.transactions import transaction
 
 STAGED_ROWS = 1000
 """Rows of ``retained`` written in one transaction before the base moves."""

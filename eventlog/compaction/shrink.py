@@ -9,7 +9,8 @@ from eventlog.append import Appender
 from eventlog.compaction.sweep import in_steps
 from eventlog.pipeline import Pipeline
 from eventlog.read import Reader
-from eventlog.storage import impatient, open_writer, translated
+from eventlog.storage import open_writer
+from eventlog.transactions import impatient, translated
 
 BUSY_MS = 50
 """How long emptying the WAL may wait for readers; appends wait for it."""

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from eventlog.append import Appender
 from eventlog.pipeline import Pipeline
-from eventlog.storage import transaction
+from eventlog.transactions import transaction
 
 STEP_S = 0.01
 """How long one transaction may take; the next one takes as many rows as fit."""

@@ -21,7 +21,8 @@ from eventlog.errors import EventFormatError
 from eventlog.repair.links import Links
 from eventlog.repair.work import Work
 from eventlog.seal import EVENT, CipherKey
-from eventlog.storage import ARCHIVE_OF, open_writer, transaction
+from eventlog.storage import ARCHIVE_OF, open_writer
+from eventlog.transactions import transaction
 from eventlog.verifying.events import GAP
 
 PAGE_ROWS = 1000

@@ -24,7 +24,7 @@ from eventlog.repair.report import RepairReport
 from eventlog.repair.summary import summarise
 from eventlog.repair.work import Work
 from eventlog.seal import BASE, EVENT, CipherKey, cipher_key
-from eventlog.storage import translated
+from eventlog.transactions import translated
 from eventlog.verifying.opening import is_marked
 from eventlog.verifying.verify import verify_log
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from eventlog.append import shown_id
 from eventlog.errors import EventLogError
+from eventlog.ids import shown_id
 from eventlog.replay.state import RunState
 from eventlog.transfer.lines import VERSION_OF_BASES, BranchLine, EventLine, Header, RunLine
 

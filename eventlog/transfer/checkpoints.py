@@ -8,7 +8,8 @@ import time
 from eventlog.checkpoints import AT_CURSOR
 from eventlog.errors import EncryptedLogError, EventLogError
 from eventlog.log import Log
-from eventlog.storage import open_reader, translated
+from eventlog.storage import open_reader
+from eventlog.transactions import translated
 
 SECONDS_MAX = 60.0
 """A document takes a fraction of a second; rows that refer to themselves would take for ever."""

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from eventlog.append import Appender, stored_id
+from eventlog.append import Appender
 from eventlog.bases import PUT, RETAINED, Base, Spent, base_proof, sealed_base
 from eventlog.branching import find_branch, last_event, make_branch, override_execution
+from eventlog.ids import stored_id
 from eventlog.recode import Recoder
 from eventlog.transfer.check_bases import is_here
 from eventlog.transfer.lines import BaseLine, BranchLine, EventLine, RunLine

@@ -19,7 +19,8 @@ from eventlog.schema import (
     stand_ins,
     stored_objects,
 )
-from eventlog.storage import open_unchecked, translated
+from eventlog.storage import open_unchecked
+from eventlog.transactions import translated
 from eventlog.verifying.report import Findings
 
 SIGNS = (

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from eventlog.append import shown_id
+from eventlog.ids import shown_id
 from tests.crash.conftest import Nursery
 from tests.crash.history import Append, Branch, Done, Grant, Read, Stored, impossible
 from tests.torture import SEED, rounds

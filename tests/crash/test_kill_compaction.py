@@ -22,7 +22,7 @@ import pytest
 
 import eventlog
 from eventlog import CompactedError, LogDamagedError
-from eventlog.append import shown_id
+from eventlog.ids import shown_id
 from eventlog.read import Reader
 from eventlog.replay.fold import apply_event, begin_fold
 from eventlog.replay.rebuild import rebuild_state
@@ -182,7 +182,7 @@ def _wrong_here(reader: Reader, run: str, branch: str, first: int, original: dic
         try:
             rebuild_state(reader, run, branch, base.seq - 1)
             yield f"{run}/{branch}@{base.seq - 1} is answered below the base"
-        except CompactedError:
+        except CompactedError:  # as it should be
             pass
 
 

@@ -175,7 +175,7 @@ def go_on(path: Path) -> None:
     try:
         with eventlog.open(path) as log:
             log.append("after.damage", {"text": "it goes on"}, run="damaged")
-    except EventLogError:
+    except EventLogError:  # it was told
         pass
 
 

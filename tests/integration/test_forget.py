@@ -326,7 +326,7 @@ def test_another_process_that_has_it_in_memory_cannot_bring_a_large_value_back(t
 
 def test_a_reader_in_the_way_is_told_and_a_second_time_finishes(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows are clean at once; the WAL cannot be truncated while somebody reads the former state."""
-    monkeypatch.setattr("eventlog.storage.BUSY_S", 0.2)
+    monkeypatch.setattr("eventlog.transactions.BUSY_S", 0.2)
     with eventlog.open(file) as log, closing(sqlite3.connect(file, isolation_level=None)) as beside:
         log.append("my.text", {"text": SECRET}, run="other")
         beside.execute("BEGIN")
@@ -341,7 +341,7 @@ def test_a_reader_in_the_way_is_told_and_a_second_time_finishes(file: Path, monk
 
 def test_a_writer_in_the_way_leaves_everything_as_it_was(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All rows change in one transaction, or none."""
-    monkeypatch.setattr("eventlog.storage.BUSY_S", 0.2)
+    monkeypatch.setattr("eventlog.transactions.BUSY_S", 0.2)
     before = rows_of(file, "crew")
     with eventlog.open(file) as log, closing(sqlite3.connect(file, isolation_level=None)) as beside:
         beside.execute("BEGIN IMMEDIATE")

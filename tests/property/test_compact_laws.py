@@ -47,7 +47,7 @@ def grow(log: Log, data: st.DataObject) -> None:
         try:
             log.fork("r", parent=parent, branch=name, to=data.draw(st.integers(0, last)))
             known.append(name)
-        except BranchExistsError:
+        except BranchExistsError:  # the same name was drawn twice
             pass
         except CompactedError:
             continue

@@ -185,3 +185,29 @@ def test_the_marker_is_stable() -> None:
     assert (
         Redactor([SECRET]).clean(SECRET) == Redactor([SECRET, "another-secret-1"]).clean(SECRET) == "[redacted:value]"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "is_suspicious"),
+    [
+        ("a trip through Asia", False),  # AKIA and ASIA are capitals
+        ("ASIA1234567890ABCDEF", True),
+        ("PASSWORD", True),
+        ("Slovakia", False),
+        ("nothing", False),
+    ],
+)
+def test_only_what_is_spelt_like_a_secret_is_suspicious(text: str, is_suspicious: bool) -> None:
+    """The scan knows no case; what it finds is compared as it stands."""
+    assert Redactor().suspicious(text.encode()) is is_suspicious
+
+
+@pytest.mark.parametrize("known", [1, 500], ids=["few", "many"])
+def test_a_secret_behind_something_harmless_is_found(known: int) -> None:
+    """``Asia`` is no secret, and hides none that begins inside of it; whichever automaton there is."""
+    values = ["siamese-cat", *(f"a-long-value-that-is-number-{n}" for n in range(known))]
+    redactor = Redactor(values)
+
+    assert redactor.suspicious(b"Asiamese-cat")
+    assert redactor.clean("Asiamese-cat") == "A" + marker("value")
+    assert not redactor.suspicious(b"Siamese-Cats in Asia")

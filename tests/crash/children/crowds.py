@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import eventlog
-from eventlog import EventLogListener, Log, errors, pipeline, storage
+from eventlog import EventLogListener, Log, errors, pipeline, transactions
 from tests.crash.children.witness import emit, watch
 
 
@@ -77,7 +77,7 @@ def stranger(path: Path) -> Iterator[tuple[int, int]]:
 
 def locked_out(folder: Path, *, busy_s: float, hold_s: float) -> None:
     """Emit every 20 ms while a stranger holds the lock, and until it works again; report how that went."""
-    storage.BUSY_S = busy_s
+    transactions.BUSY_S = busy_s
     with stranger(folder / "log.db") as (order, answers):
         listener = EventLogListener(folder / "log.db", run="r")
         watch(folder)
@@ -110,7 +110,7 @@ def locked_out(folder: Path, *, busy_s: float, hold_s: float) -> None:
 
 def requests(folder: Path, *, busy_s: float) -> None:
     """Enter a run, emit and leave it, again and again while a stranger holds the lock; report how long it all took."""
-    storage.BUSY_S, pipeline.DEGRADED_WAIT_S = busy_s, 0.005
+    transactions.BUSY_S, pipeline.DEGRADED_WAIT_S = busy_s, 0.005
     waits: list[float] = []
     with stranger(folder / "log.db") as (order, answers):
         log = eventlog.open(folder / "log.db")
@@ -157,7 +157,7 @@ def append_once(log: Log) -> str:
 
 def overflow(folder: Path) -> None:
     """Emit more than the queue holds while a stranger holds the lock; report what was lost."""
-    storage.BUSY_S, pipeline.QUEUE_BYTES_MAX, pipeline.DEGRADED_WAIT_S = 0.1, 20_000, 0.001
+    transactions.BUSY_S, pipeline.QUEUE_BYTES_MAX, pipeline.DEGRADED_WAIT_S = 0.1, 20_000, 0.001
     with stranger(folder / "log.db") as (order, answers):
         listener = EventLogListener(folder / "log.db", run="r")
         emit(0)
