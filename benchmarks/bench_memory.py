@@ -36,7 +36,7 @@ def _kickoffs(folder: Path, scale: Scale) -> Table:
         for name, each in growth.items()
     ]
     curves = [Curve(name, _medians(all_series)) for name, all_series in found.items()]
-    table.charts = [Chart("memory_kickoffs", "Memory of one process", "kickoffs", "MB in RAM", curves)]
+    table.charts = [Chart("memory_kickoffs", "Memory of one process", "kickoffs", "MB in RAM", curves, is_linear=True)]
     return table
 
 

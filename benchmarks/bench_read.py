@@ -259,7 +259,7 @@ def _commands(long: dict[int, Path], scale: Scale) -> Table:
     table = Table("From the start of a process to its first output", "ms", take_turns(variants, TURNS[scale]))
     table.goals = [
         Goal(
-            f"start of `{name}` beyond that of Python, median",
+            f"start of `{RUNS}` with{name.partition(';')[2]} beyond that of Python, median",
             _beyond(table.row(name), table.row(PYTHON)),
             0.25,
             unit="s",

@@ -1,4 +1,4 @@
-"""Pictures of results: curves over a size, both axes logarithmic; PNG to look at, SVG to print."""
+"""Pictures of results: curves over a size; PNG to look at, SVG to print."""
 
 from __future__ import annotations
 
@@ -30,13 +30,18 @@ def draw(folder: Path, chart: Chart) -> list[Path]:
     for number, curve in enumerate(chart.curves):
         ours = curve.name.startswith("eventlog")
         xs, ys = zip(*curve.points, strict=True)
-        label = f"{curve.name}  (∝ n^{curve.slope:.2f})" if len(curve.points) > 1 else curve.name
+        has_slope = len(curve.points) > 1 and not chart.is_linear
+        label = f"{curve.name}  (∝ n^{curve.slope:.2f})" if has_slope else curve.name
         axes.plot(
             xs, ys, label=label, marker=MARKERS[number % len(MARKERS)], markersize=5,
             color=OURS if ours else next(colours), linewidth=2.4 if ours else 1.2, zorder=3 if ours else 2,
             linestyle="-" if number < len(OTHERS) else "--",
         )  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel=chart.x, ylabel=chart.y, title=chart.title)
+    axes.set(xlabel=chart.x, ylabel=chart.y, title=chart.title)
+    if chart.is_linear:
+        axes.set(xlim=(0, None), ylim=(0, None))
+    else:
+        axes.set(xscale="log", yscale="log")
     axes.grid(visible=True, which="major", alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     folder.mkdir(parents=True, exist_ok=True)

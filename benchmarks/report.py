@@ -15,7 +15,7 @@ from eventlog.cli.measuring import quantile
 from eventlog.storage import open_writer
 
 SYNCHRONOUS = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
-FORMATS = ((1000, ",.0f"), (10, ".1f"), (0.1, ".2f"), (0, ".4f"))
+FORMATS = ((100, ",.0f"), (10, ".1f"), (0.1, ".2f"), (0, ".4f"))
 
 
 class Row(msgspec.Struct):
@@ -75,7 +75,7 @@ class Curve(msgspec.Struct):
 
 
 class Chart(msgspec.Struct):
-    """Curves that belong into one picture, both axes logarithmic."""
+    """Curves that belong into one picture."""
 
     name: str
     """Of the files of the picture."""
@@ -83,6 +83,8 @@ class Chart(msgspec.Struct):
     x: str
     y: str
     curves: list[Curve]
+    is_linear: bool = False
+    """Whether the axes are linear, from zero on; else both are logarithmic."""
 
 
 class Table(msgspec.Struct):
@@ -186,7 +188,7 @@ def show(tables: Sequence[Table]) -> None:
             print(f"  {note}")
         for chart in table.charts:
             for curve in chart.curves:
-                if len(curve.points) > 1:
+                if len(curve.points) > 1 and not chart.is_linear:
                     print(f"  {chart.y} over {chart.x}, {curve.name}: exponent {curve.slope:.2f}")
         _print_columns([goal.line() for goal in table.goals])
 
