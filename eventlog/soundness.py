@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from eventlog.bases import RETAINED, Base, base_proof
 from eventlog.chain import Chain
@@ -34,6 +35,10 @@ _FIRST = f"SELECT {COLUMNS} FROM events WHERE branch = ? ORDER BY seq LIMIT 1"
 _BASE = "SELECT digest FROM bases WHERE branch = ?"
 _TOMBSTONE = "SELECT proof FROM tombstones WHERE what = ? AND id = ?"
 LOOKUPS_MAX = 500
+CHECKS_MAX = 4
+"""How often events are checked before they count as damaged: what they follow is asked for in several statements."""
+
+T = TypeVar("T")
 
 Previous = dict[int, tuple[int, bytes | None]]
 """Seq → the run of its branch, and the digest it follows: ``None`` if nobody knows any more."""
@@ -49,6 +54,18 @@ def chain_of(db: sqlite3.Connection, path: str) -> Chain | None:
         return PLAIN_CHAIN
     chain = chain_of_environment(path)
     return chain if chain.is_keyed and fits(db, chain) else None
+
+
+def _steadily(check: Callable[[], T]) -> T:
+    """Return what a check returns. Damage that is not found again was none: a compaction moved what events follow.
+
+    Raises:
+        LogDamagedError: it was found every time.
+    """
+    for _ in range(CHECKS_MAX - 1):
+        with suppress(LogDamagedError):
+            return check()
+    return check()
 
 
 class Soundness:
@@ -77,9 +94,18 @@ class Soundness:
             LogDamagedError: one is not, or one before it is missing.
         """
         if self.chain is not None and rows:
-            previous = self._previous(rows)
-            for row in rows:
-                self._require_event(self.chain, row, *self._known(previous, row))
+            chain = self.chain
+            _steadily(lambda: self._require_each(chain, rows))
+
+    def _require_each(self, chain: Chain, rows: Sequence[Row]) -> None:
+        """Compare events with what they follow, each by itself.
+
+        Raises:
+            LogDamagedError: one is not what was recorded.
+        """
+        previous = self._previous(rows)
+        for row in rows:
+            self._require_event(chain, row, *self._known(previous, row))
 
     def require_chain(self, branch: int, rows: Sequence[Row], after: bytes | None) -> bytes | None:
         """Return the digest of the last of ``rows``: these are all events of a stretch of ``branch``, as recorded.
@@ -91,12 +117,21 @@ class Soundness:
         """
         if self.chain is None or not rows:
             return after
+        chain = self.chain
+        return _steadily(lambda: self._require_all(chain, branch, rows, after))
+
+    def _require_all(self, chain: Chain, branch: int, rows: Sequence[Row], after: bytes | None) -> bytes | None:
+        """Return the digest of the last of ``rows``, each of which follows the one before it.
+
+        Raises:
+            LogDamagedError: one is not what was recorded, or one between them is missing.
+        """
         run, before = self._known(self._previous(rows[:1]), rows[0])
         before = after or before
         for row in rows:
             if row.branch != branch:  # SQLite takes it from the index
                 raise self._damaged(f"the index of branches does not lead to event {row.seq}")
-            self._require_event(self.chain, row, run, before)
+            self._require_event(chain, row, run, before)
             before = row.digest
         return before
 

@@ -94,7 +94,8 @@ def test_every_variant_has_its_turn_in_every_round_and_the_first_does_not_count(
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(12345.6, "12,346"), (500, "500"), (12.34, "12.3"), (1.234, "1.23"), (0.01234, "0.0123"), (0, "0.0000")]
+    ("value", "text"),
+    [(12345.6, "12,346"), (500, "500"), (12.34, "12.3"), (1.234, "1.23"), (0.01234, "0.0123"), (0, "0.0000")],
 )
 def test_numbers_are_short(value: float, text: str) -> None:
     """Three digits or so."""

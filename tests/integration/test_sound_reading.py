@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import eventlog
-from eventlog import LogDamagedError
+from eventlog import CompactedError, LogDamagedError
 from eventlog.cli.main import run as command
+from eventlog.soundness import Soundness
 from tests.damage import edit
 from tests.integration.test_resume_fork import Program
 
@@ -107,6 +109,31 @@ def test_what_is_compacted_while_it_is_read_is_not_taken_for_damage(path: Path) 
         log.compact(0)
         with pytest.raises(eventlog.CompactedError):
             list(other.reader.decoded(rows))
+
+
+@pytest.mark.parametrize("branch", ["main", "other"])
+def test_a_base_that_moves_between_two_looks_is_not_taken_for_damage(
+    branch: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an event follows is asked for in several statements; a compaction may come between any two of them."""
+    moved = []
+    with eventlog.open(path, snapshot_on=()) as log, eventlog.open(path, readonly=True) as reader:
+        log.fork("r", to=6, branch="other")
+        for _ in range(2):
+            log.append("an.other", {}, run="r", branch="other")
+        log.snapshot("r", branch=branch)
+        original = Soundness._anchor
+
+        def anchor(soundness: Soundness, row: int) -> bytes:
+            if not moved and soundness is reader.reader.soundness:
+                moved.append(log.compact(max_checkpoints=1, run="r"))
+            return original(soundness, row)
+
+        monkeypatch.setattr(Soundness, "_anchor", anchor)
+        with suppress(CompactedError):  # no answer, but no alarm either
+            assert [event.seq for event in reader.events("r", branch)][-1] == (8 if branch == "main" else 10)
+
+    assert moved
 
 
 def test_a_crew_is_not_hurt_by_what_is_damaged(tmp_path: Path) -> None:
