@@ -150,14 +150,16 @@ class Reader(Lineages):
         types: Iterable[str] | None = None,
         below: str = "",
         kept: bool = False,
+        whole: bool = False,
     ) -> Iterator[StoredEvent]:
         """Yield the events of a lineage (of the whole log: ``None``) after one seq up to another, in order.
 
         ``types`` may end in ``*``; ``below``: only events of the scope at that logical path and of those in it.
-        ``kept``: also what compaction retained below the base.
+        ``kept``: also what compaction retained below the base. ``whole``: none may be missing, for who folds them.
 
         Raises:
             CompactedError: ``to``, or an ``after`` that is given, lies before the base.
+            BaseMovedError: one is missing in what has to be ``whole``.
         """
         where, args = ("", ()) if types is None else _of_types(types)
         if below:
@@ -168,8 +170,7 @@ class Reader(Lineages):
             return
         if kept:
             yield from self._retained(branch, after, to, where, args)
-        segments = self._from(branch, after, to, kept=kept)
-        bases = self._bases(segments)
+        segments, bases = self._stretches(branch, after, to, kept=kept, whole=whole)
         digest: bytes | None = None
         for owner, low, _ in segments[1:]:
             self.soundness.require_fork(owner, low)
@@ -184,7 +185,18 @@ class Reader(Lineages):
                     digest = self.soundness.require_chain(owner, page, digest)
                 yield from self._as_events(page)
 
-    def _from(self, branch: int, after: int, to: int, *, kept: bool) -> list[Segment]:
+    def _stretches(
+        self, branch: int, after: int, to: int, *, kept: bool, whole: bool
+    ) -> tuple[list[Segment], list[int]]:
+        """Return the stretches of a lineage to read and where their branches begin, both of one moment."""
+        segments = self._from(branch, after, to, kept=kept, whole=whole)
+        while True:
+            bases, known = self._bases(segments), segments
+            segments = self._from(branch, after, to, kept=kept, whole=whole)
+            if segments == known:
+                return segments, bases
+
+    def _from(self, branch: int, after: int, to: int, *, kept: bool, whole: bool) -> list[Segment]:
         """Return the stretches of a lineage to read; none where only retained events are asked for."""
         try:
             segments = self.lineage(branch, to)
@@ -192,8 +204,8 @@ class Reader(Lineages):
             if kept:
                 return []
             raise
-        if not kept and 0 < after < self.base_of(segments):
-            raise self.compacted(branch, self.base_of(segments))
+        if not kept and (whole or after > 0) and after < (base := self.base_of(segments)):
+            raise self.compacted(branch, base, BaseMovedError if whole else errors.CompactedError)
         return segments
 
     def _bases(self, segments: list[Segment]) -> list[int]:

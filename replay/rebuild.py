@@ -36,7 +36,7 @@ def rebuild_state(reader: Reader, run: str, branch: str, to: int = SEQ_MAX) -> R
     def rebuild() -> RunState:
         row = reader.branch_id(run, branch)
         seq, start = _nearest(reader, row, to)
-        return fold_events(reader.stored(row, after=seq, to=to), start, run=run, branch=branch)
+        return fold_events(reader.stored(row, after=seq, to=to, whole=True), start, run=run, branch=branch)
 
     return steadily(rebuild)
 
@@ -47,7 +47,7 @@ def refold_state(reader: Reader, run: str, branch: str, to: int) -> RunState:
     def refold() -> RunState:
         row = reader.branch_id(run, branch)
         seq, start = _at_base(reader, row, None)
-        return fold_events(reader.stored(row, after=seq, to=to), start, run=run, branch=branch)
+        return fold_events(reader.stored(row, after=seq, to=to, whole=True), start, run=run, branch=branch)
 
     return steadily(refold)
 
@@ -63,7 +63,7 @@ def rebuild_projection(reader: Reader, chosen: Projection, run: str, branch: str
     def rebuild() -> Any:
         row = reader.branch_id(run, branch)
         seq, start = _nearest(reader, row, to, chosen)
-        return run_projection(chosen, reader.stored(row, after=seq, to=to), start)
+        return run_projection(chosen, reader.stored(row, after=seq, to=to, whole=True), start)
 
     return steadily(rebuild)
 

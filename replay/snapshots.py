@@ -241,7 +241,7 @@ class Snapshotter:
             self.reader().forget()
             self._seen_changes = changes
         follower = self._follower(key)
-        for event in self.reader().stored(follower.branch, after=follower.fold.state.cursor):
+        for event in self.reader().stored(follower.branch, after=follower.fold.state.cursor, whole=True):
             follower.apply(event)
             row = follower.checkpoint(event.type) if self._is_trigger(event) else None
             if row is not None and not row[-1] and self.reader().query(_IS_STORED, (row[0], row[3], row[1])):

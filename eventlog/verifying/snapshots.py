@@ -103,7 +103,7 @@ class SnapshotCheck:
         start = msgspec.json.decode(base.state, type=RunState) if base is not None else None
         work = begin_fold(start, run=str(self._subject.runs.get(branch.run)), branch=str(branch.name))
         found: list[tuple[int, str]] = []
-        for event in reader.stored(branch.row, after=work.state.cursor, to=wanted[-1][0]):
+        for event in reader.stored(branch.row, after=work.state.cursor, to=wanted[-1][0], whole=True):
             while wanted and wanted[0][0] < event.seq:
                 found += self._compared(work.result(), *wanted.pop(0))
             apply_event(work, event)

@@ -14,6 +14,7 @@ import pytest
 import eventlog
 from eventlog import CompactedError
 from eventlog.compaction import sweep as sweeping
+from eventlog.replay import rebuild, snapshots
 from eventlog.submit import compose_event
 from tests.integration.test_resume_fork import TOPIC, Program
 
@@ -338,3 +339,69 @@ def test_old_events_cannot_be_deleted_by_hand(file: Path) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         db.execute("DELETE FROM events")
     db.close()
+
+
+def _two_steps(path: Path) -> eventlog.Log:
+    """Return a log of ten events with a checkpoint in the middle."""
+    log = eventlog.open(path, snapshot_on=("a.done",))
+    for n in range(10):
+        log.append("a.done" if n == 4 else "a.note", {"n": n}, run="r")
+    return log
+
+
+@pytest.mark.parametrize("ask", ["state", "refold", "project"])
+def test_a_base_that_moves_before_the_events_are_read_changes_no_state(
+    ask: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is folded begins at nothing; then a compaction takes the first events. Seen to fail: five events of ten."""
+    counting = eventlog.Projection(name="counting", version=1, initial=int, step=lambda count, _event: count + 1)
+    moved: list[int] = []
+    with _two_steps(tmp_path / "log.db") as log, eventlog.open(tmp_path / "log.db", readonly=True) as reader:
+        original = rebuild._at_base
+
+        def at_base(*args: Any) -> Any:
+            found = original(*args)
+            if not moved:
+                moved.append(found[0])
+                log.compact(max_checkpoints=1, run="r")
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(rebuild, "_nearest", lambda reader, row, _to, chosen=None: at_base(reader, row, chosen))
+            patched.setattr(rebuild, "_at_base", at_base)
+            if ask == "project":
+                with pytest.raises(eventlog.CompactedError):  # nobody settled it: refused, not guessed
+                    reader.project(counting, "r")
+            elif ask == "refold":
+                assert rebuild.refold_state(reader.reader, "r", "main", 10).event_count == 10
+            else:
+                assert reader.state("r").event_count == 10
+
+    assert moved == [0]
+
+
+def test_no_wrong_state_is_stored_when_a_base_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that stores states reads as others do; what it stores is proven, and would be believed."""
+    moved: list[int] = []
+    original = rebuild.nearest_state
+
+    def nearest(reader: Any, run: str, branch: str) -> Any:
+        found = original(reader, run, branch)
+        if not moved:
+            moved.append(found.cursor)
+            with eventlog.open(tmp_path / "log.db", snapshot_on=()) as other:
+                other.compact(max_checkpoints=1, run="r")
+        return found
+
+    _two_steps(tmp_path / "log.db").close()
+    monkeypatch.setattr(snapshots, "CACHE_EVENTS_MIN", 1)
+    monkeypatch.setattr(snapshots, "CACHE_BYTES_FACTOR", 0)
+    monkeypatch.setattr(snapshots, "CLOSE_S", 0.2)  # the compaction waits for the thread that it runs in here
+    monkeypatch.setattr(snapshots, "nearest_state", nearest)
+    with eventlog.open(tmp_path / "log.db") as log:
+        log.append("a.note", {"n": 10}, run="r")
+        log.writer.snapshots.catch_up()
+        assert log.state("r").event_count == 11
+        assert log.verify(deep=True).ok
+
+    assert moved == [0]

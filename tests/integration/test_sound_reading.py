@@ -116,7 +116,7 @@ def test_a_base_that_moves_between_two_looks_is_not_taken_for_damage(
     branch: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What an event follows is asked for in several statements; a compaction may come between any two of them."""
-    moved = []
+    moved: list[object] = []
     with eventlog.open(path, snapshot_on=()) as log, eventlog.open(path, readonly=True) as reader:
         log.fork("r", to=6, branch="other")
         for _ in range(2):
