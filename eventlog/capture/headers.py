@@ -31,8 +31,8 @@ def time_ns(moment: Any) -> int:
 
 
 def payload_fields(event: Any) -> dict[str, Any]:
-    """Return what goes into the payload: all fields, extra ones too, except the header's."""
-    fields = {k: v for k, v in event.__dict__.items() if k not in HEADER_FIELDS}
+    """Return what goes into the payload: all fields that are set, extra ones too, except the header's."""
+    fields = {k: v for k, v in event.__dict__.items() if v is not None and k not in HEADER_FIELDS}
     extra = getattr(event, "__pydantic_extra__", None)
     if extra:
         fields.update(extra)
@@ -56,7 +56,7 @@ def _shorten_request(fields: dict[str, Any]) -> None:
 def header_copy(event: Any) -> Any:
     """Return an event that keeps what its header says now; nothing else of it may be used."""
     copied = object.__new__(type(event))
-    object.__setattr__(copied, "__dict__", {name: event.__dict__.get(name) for name in HEADER_FIELDS})
+    object.__setattr__(copied, "__dict__", event.__dict__.copy())
     return copied
 
 
