@@ -7,8 +7,9 @@ handed to ``register`` and all that live, by class, function and name. What is i
 from __future__ import annotations
 
 import gc
+import weakref
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import uuid4
 
@@ -19,8 +20,8 @@ from crewai.tools.base_tool import BaseTool
 from eventlog.errors import NotFoundError
 from eventlog.references import class_name, read_fact
 
-SEEN_MAX = 2_000
-"""Objects kept alive for a restore in this process."""
+KEPT_MAX = 200
+"""Objects kept alive for a restore in this process: those seen last."""
 LLM_TYPE = "eventlog.live"
 """What CrewAI's table of model types knows our models by."""
 base_agent._LLM_TYPE_REGISTRY[LLM_TYPE] = "eventlog.native.LiveLLM"  # noqa: SLF001 - the table has no other door
@@ -42,16 +43,21 @@ class Seen:
 
     def __init__(self) -> None:
         """Nothing was seen yet."""
-        self._tickets: OrderedDict[int, tuple[str, Any]] = OrderedDict()
+        self._tickets: dict[int, tuple[str, Callable[[], Any]]] = {}
+        self._kept: OrderedDict[int, Any] = OrderedDict()
         self._registered: list[Any] = []
 
     def ticket(self, obj: Any) -> str:
-        """Return the ticket of an object, which stays alive with it."""
-        known = self._tickets.get(id(obj))
-        if known is None or known[1] is not obj:
-            known = self._tickets[id(obj)] = (uuid4().hex[:16], obj)
-            while len(self._tickets) > SEEN_MAX:
-                self._tickets.popitem(last=False)
+        """Return the ticket of an object, by which it is found while it lives; the last ones are kept alive."""
+        mark = id(obj)
+        known = self._tickets.get(mark)
+        if known is None or known[1]() is not obj:
+            alive = weakref.ref(obj, lambda _gone: self._tickets.pop(mark, None))
+            known = self._tickets[mark] = (uuid4().hex[:16], alive)
+        self._kept.pop(mark, None)
+        self._kept[mark] = obj
+        while len(self._kept) > KEPT_MAX:
+            self._kept.popitem(last=False)
         return known[0]
 
     def register(self, objects: Iterable[Any]) -> None:
@@ -64,8 +70,8 @@ class Seen:
         Raises:
             LiveObjectMissingError: none, or several.
         """
-        for ticket, obj in list(self._tickets.values()):
-            if ticket == facts.get("ticket") and isinstance(obj, base):
+        for ticket, alive in list(self._tickets.values()):
+            if ticket == facts.get("ticket") and isinstance(obj := alive(), base):
                 return obj
         wanted = {k: v for k, v in facts.items() if k not in ("ticket", "owner")}
         for obj in reversed(self._registered):

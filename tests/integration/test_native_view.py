@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sqlite3
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from crewai.tools import BaseTool
 from pydantic import BaseModel
 
 import eventlog
-from eventlog.native import LiveObjectMissingError, register
+from eventlog.native import LiveObjectMissingError, live, register
 from eventlog.testing import ScriptedLLM, final
 from eventlog.transfer.exports import export_lines
 from eventlog.transfer.imports import import_file
@@ -149,6 +151,27 @@ def test_a_tool_this_process_does_not_have_is_a_clear_error(tmp_path: Path) -> N
     file.write_text(document.replace(ticket, "lost"))
     again: Any = Crew.from_checkpoint(CheckpointConfig(restore_from=file))
     assert again.tasks[0].tools[0] is tool
+
+
+def test_what_nobody_needs_any_more_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many crews, the objects of the last ones are kept for a restore; of the others, what the user keeps."""
+    monkeypatch.setattr(live, "KEPT_MAX", 2)
+    monkeypatch.setattr(live, "seen", live.Seen())
+    db, kept, left = tmp_path / "x.db", [], []
+    with eventlog.open(db) as log, log.run(RUN):
+        for number in range(6):
+            llm = ScriptedLLM(script=[final("done")])
+            agent = Agent(role=f"Cook {number}", goal="g", backstory="b", llm=llm)
+            crew = Crew(agents=[agent], tasks=[Task(description="Do.", expected_output="x", agent=agent)])
+            crew.kickoff()
+            left.append(weakref.ref(llm))
+            kept += [llm] if number == 0 else []
+    del llm, agent, crew
+    gc.collect()
+
+    assert [one() is not None for one in left] == [True, False, False, False, True, True]
+    again: Any = Crew.from_checkpoint(config(db, rows(db)[0]))
+    assert again.agents[0].llm is kept[0]
 
 
 def test_a_row_stays_light_however_long_the_log(tmp_path: Path) -> None:
