@@ -33,7 +33,7 @@ from eventlog.record import MAIN_BRANCH, NewEvent, NewExecution, join_path
 from eventlog.seal import CONTENT, EVENT, EXECUTION, NAME, PATH, SNAPSHOT, seal_of
 from eventlog.transactions import transaction
 
-NAMES_MAX, PATHS_MAX, LINKS_MAX = 20_000, 20_000, 20_000
+NAMES_MAX, PATHS_MAX, LINKS_MAX = 5_000, 5_000, 5_000
 
 INSERT_EVENT = (
     "INSERT INTO events (seq, branch, run, event_id, type, at_ns, parent, previous, triggered, started,"

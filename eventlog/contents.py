@@ -50,7 +50,7 @@ UNINTERRUPTED_MAX = 65_536
 TEXT_CHARS_MIN = 256
 """Strings at least this long are kept as contents; a reference costs about 40 bytes."""
 
-CACHE_CHARS_MAX = 8_000_000
+CACHE_CHARS_MAX = 4_000_000
 """Characters of text one generation of a cache may hold alive."""
 
 

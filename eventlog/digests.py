@@ -14,7 +14,7 @@ COLUMNS = (
     "seq, branch, run, event_id, type, at_ns, parent, previous, triggered, started, emission, task, agent, path,"
     " flags, payload, digest"
 )
-CACHED_MAX = 50_000
+CACHED_MAX = 10_000
 PATH_DEPTH_MAX = 1_000
 REMEMBERED_DEPTH_MAX = 50
 

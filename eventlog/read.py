@@ -28,7 +28,7 @@ from eventlog.texts import LOOKUPS_MAX, Texts, chunks
 from eventlog.values import collect_refs, resolve
 
 PAGE_EVENTS = 500
-NAMES_MAX = 50_000
+NAMES_MAX = 10_000
 
 _EVENTS = f"SELECT {COLUMNS} FROM {{source}} WHERE {{where}} ORDER BY seq LIMIT ?"
 _RETAINED = (

@@ -32,7 +32,7 @@ from eventlog.references import read_fact
 if TYPE_CHECKING:
     from eventlog.capture.kickoffs import Kickoff
 
-SCOPES_MAX = 20_000
+SCOPES_MAX = 5_000
 """Scopes remembered per generation: open ones and recently closed ones."""
 
 PAUSED_MAX = 1_000
