@@ -52,8 +52,8 @@ class Seen:
         mark = id(obj)
         known = self._tickets.get(mark)
         if known is None or known[1]() is not obj:
-            alive = weakref.ref(obj, lambda _gone: self._tickets.pop(mark, None))
-            known = self._tickets[mark] = (uuid4().hex[:16], alive)
+            known = (uuid4().hex[:16], weakref.ref(obj, lambda _gone: self._tickets.pop(mark, None)))
+            self._tickets[mark] = known
         self._kept.pop(mark, None)
         self._kept[mark] = obj
         while len(self._kept) > KEPT_MAX:
@@ -70,8 +70,8 @@ class Seen:
         Raises:
             LiveObjectMissingError: none, or several.
         """
-        for ticket, alive in list(self._tickets.values()):
-            if ticket == facts.get("ticket") and isinstance(obj := alive(), base):
+        for ticket, seen_one in list(self._tickets.values()):
+            if ticket == facts.get("ticket") and isinstance(obj := seen_one(), base):
                 return obj
         wanted = {k: v for k, v in facts.items() if k not in ("ticket", "owner")}
         for obj in reversed(self._registered):

@@ -161,7 +161,7 @@ def test_what_nobody_needs_any_more_is_given_back(tmp_path: Path, monkeypatch: p
     with eventlog.open(db) as log, log.run(RUN):
         for number in range(6):
             llm = ScriptedLLM(script=[final("done")])
-            agent = Agent(role=f"Cook {number}", goal="g", backstory="b", llm=llm)
+            agent = Agent(role="Cook", goal="g", backstory="b", llm=llm)
             crew = Crew(agents=[agent], tasks=[Task(description="Do.", expected_output="x", agent=agent)])
             crew.kickoff()
             left.append(weakref.ref(llm))
