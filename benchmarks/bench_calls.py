@@ -52,7 +52,7 @@ class Plan(msgspec.Struct):
     goal: int
     """Number at which goals are taken; those who write all calls at each keep only the last ones there."""
     more: tuple[int, ...]
-    """Further numbers for those whose writes do not grow."""
+    """Further numbers for those whose writes do not grow; from the second on for ours alone."""
     late: int
     """One more number for CrewAI that prunes nothing, or 0."""
     last: int
@@ -151,10 +151,13 @@ class Bench:
         return power([(n, self.costs[name, n][0].bytes) for n in whole], calls)
 
     def late_ratio(self, name: str, late: int, early: int) -> float:
-        """Return how many times one call takes late what it takes early."""
-        last = self.plan.last if name in self.growing else max(self.plan.last, early // 2)
-        at = (statistics.median(cost.last_s(last) for cost in self.costs[name, calls]) for calls in (late, early))
-        return next(at) / next(at)
+        """Return how many times one call takes late what it takes early: of those that ran, the second half."""
+
+        def at(calls: int) -> float:
+            last = self.plan.last if name in self.growing else calls // 2
+            return statistics.median(cost.last_s(last) for cost in self.costs[name, calls])
+
+        return at(late) / at(early)
 
     def charts(self, title: str) -> list[Chart]:
         """Return time and bytes over the number of calls."""
@@ -237,7 +240,8 @@ def _flat(bench: Bench) -> list[Table]:
     growing, steady = bench.names(growing=True), bench.names(growing=False)
     tables.append(bench.table([COMMIT, *growing], plan.goal, 1, last=plan.last))
     tables.append(bench.table(steady, plan.goal, plan.rounds))
-    tables += [bench.table([*OURS, BARE, RECORDER], calls, 1) for calls in plan.more]
+    for number, calls in enumerate(plan.more):
+        tables.append(bench.table(OURS if number else [*OURS, BARE, RECORDER], calls, 1))
     if plan.late:
         tables.append(bench.table([COMMIT, *KEEP_ALL], plan.late, 1, last=plan.last))
     return [*tables, *_flat_totals(bench)]

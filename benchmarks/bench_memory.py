@@ -21,21 +21,14 @@ def run(folder: Path, scale: Scale) -> list[Table]:
 
 def _kickoffs(folder: Path, scale: Scale) -> Table:
     """Measure one process that kicks a crew off again and again."""
-    count, every, rounds = sized(scale, smoke=(6, 1, 1), quick=(20, 2, 1), full=(100, 10, 3))
-    found: dict[str, list[list[tuple[int, float]]]] = {WITHOUT: [], COMMIT: []}
-    for number in range(rounds):
-        place = folder / f"kickoffs{number}"
-        for name, series in _side_by_side(place, COMMIT, "kickoffs", count, every).items():
-            found[name].append(series)
-    rows = [Row(name, [[mb for _, mb in series] for series in all_series]) for name, all_series in found.items()]
+    count, every = sized(scale, smoke=(6, 1), quick=(20, 2), full=(600, 30))
+    found: dict[str, list[tuple[int, float]]] = _side_by_side(folder / "kickoffs", COMMIT, "kickoffs", count, every)
+    rows = [Row(name, [[mb for _, mb in series]]) for name, series in found.items()]
     table = Table(f"Memory of a process over {count} kickoffs of a crew, sampled {count // every} times", "MB", rows)
-    growth = {name: [_growth(series) for series in all_series] for name, all_series in found.items()}
     table.notes = [
-        f"{name}: grows by {statistics.median(each):.3f} MB per kickoff in the second half"
-        f" ({', '.join(f'{one:.3f}' for one in each)})"
-        for name, each in growth.items()
+        f"{name}: grows by {_growth(series):.3f} MB per kickoff in the second half" for name, series in found.items()
     ]
-    curves = [Curve(name, _medians(all_series)) for name, all_series in found.items()]
+    curves = [Curve(name, [*series]) for name, series in found.items()]
     table.charts = [Chart("memory_kickoffs", "Memory of one process", "kickoffs", "MB in RAM", curves, is_linear=True)]
     return table
 
@@ -44,11 +37,6 @@ def _growth(series: list[tuple[int, float]]) -> float:
     """Return the MB per kickoff over the second half: in the first, things are loaded and caches filled."""
     half = series[len(series) // 2 :]
     return statistics.linear_regression([number for number, _ in half], [mb for _, mb in half]).slope
-
-
-def _medians(all_series: list[list[tuple[int, float]]]) -> list[tuple[float, float]]:
-    """Return the median of the processes at each point."""
-    return [(points[0][0], statistics.median(mb for _, mb in points)) for points in zip(*all_series, strict=True)]
 
 
 def _emits(folder: Path, scale: Scale) -> Table:
