@@ -165,11 +165,11 @@ def test_what_nobody_needs_any_more_is_given_back(tmp_path: Path, monkeypatch: p
             crew = Crew(agents=[agent], tasks=[Task(description="Do.", expected_output="x", agent=agent)])
             crew.kickoff()
             left.append(weakref.ref(llm))
-            kept += [llm] if number == 0 else []
+            kept += [llm] if number < 2 else []
     del llm, agent, crew
     gc.collect()
 
-    assert [one() is not None for one in left] == [True, False, False, False, True, True]
+    assert [one() is not None for one in left] == [True, True, False, False, True, True]
     again: Any = Crew.from_checkpoint(config(db, rows(db)[0]))
     assert again.agents[0].llm is kept[0]
 
