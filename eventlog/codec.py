@@ -38,6 +38,7 @@ from eventlog.contents import (
     Node,
     content_hash,
 )
+from eventlog.interrupts import raised_by_handler
 from eventlog.messages import common_prefix, comparable, opening
 from eventlog.pieces import RECENT_CHARS_MAX, Recent, split_text
 from eventlog.record import FLAG_PLACEHOLDER, FLAG_REDACTED
@@ -196,6 +197,8 @@ class Encoding:
         try:
             return dump_json(tree)
         except Exception as error:
+            if raised_by_handler(error):
+                raise
             self.flags |= FLAG_PLACEHOLDER
             return dump_json({"$object": "payload", "repr": type(error).__name__})
 
@@ -213,7 +216,7 @@ class Encoding:
         return self.value(value, depth)
 
     def value(self, value: Any, depth: int = 1) -> Any:
-        """Return the tree of any value; never raises ``Exception``."""
+        """Return the tree of any value; raises ``Exception`` only if a signal handler did."""
         cls = type(value)
         if cls is str:
             return self.text(value)
@@ -234,6 +237,8 @@ class Encoding:
                 return self.nested(value, self.sequence, depth)
             return tag_special(self, value, depth)
         except Exception as error:
+            if raised_by_handler(error):
+                raise
             return self.placeholder("$object", value, repr=f"<not encodable: {type(error).__name__}>")
 
     def nested(self, value: Any, encode: Callable[[Any, int], Any], depth: int) -> Any:

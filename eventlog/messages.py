@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from eventlog.interrupts import raised_by_handler
+
 DEPTH_MAX = 64
 """Messages nested deeper are not compared, but encoded each time."""
+BITS_MAX = 1_000
+"""Nor integers that take Python long to write."""
 
 
 def opening(messages: list[Any]) -> tuple[Any, ...]:
@@ -24,31 +28,57 @@ def _content(message: Any) -> Any:
 
 
 def common_prefix(known: list[Any], messages: list[Any]) -> int:
-    """Return how many leading messages are known; usually all but the newest, found without a loop."""
+    """Return how many leading messages are known; usually all but the newest, found without a loop.
+
+    ``known`` holds copies made by ``comparable``: of others, 1 would be equal to ``True``.
+    """
     limit = min(len(known), len(messages))
-    if known[:limit] == messages[:limit]:
-        return limit
-    low, high = 0, limit  # the first difference lies in [low, high)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if known[low:middle] == messages[low:middle]:
-            low = middle
-        else:
-            high = middle
+    try:
+        if known[:limit] == messages[:limit]:
+            return limit
+        low, high = 0, limit  # the first difference lies in [low, high)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if known[low:middle] == messages[low:middle]:
+                low = middle
+            else:
+                high = middle
+    except Exception as error:
+        if raised_by_handler(error):
+            raise
+        return 0  # a message holds something that cannot be compared
     return low
 
 
 def comparable(message: Any, depth: int = 0) -> Any:
-    """Deep-copy JSON-like data; anything else becomes an object that equals nothing."""
+    """Deep-copy JSON-like data; numbers equal only their like, anything else becomes what equals nothing."""
     cls = type(message)
-    if cls is str or message is None or cls is int or cls is float or cls is bool:
+    if cls is str or message is None:
         return message
+    if cls is float or cls is bool or (cls is int and message.bit_length() <= BITS_MAX):
+        return _Exact(message)
     if depth < DEPTH_MAX:
         if cls is dict:
             return {k: comparable(v, depth + 1) for k, v in message.items()}
         if cls is list:
             return [comparable(v, depth + 1) for v in message]
     return _Unequal()
+
+
+class _Exact:
+    """A number that equals only the same one of the same class: not 1 and ``True``, nor 0.0 and -0.0."""
+
+    __slots__ = ("_shown",)
+
+    def __init__(self, number: float) -> None:
+        """``number`` may be a bool."""
+        self._shown = (type(number), repr(number))
+
+    def __eq__(self, other: object) -> bool:
+        """Compare as written."""
+        return self._shown == (type(other), repr(other) if isinstance(other, (int, float)) else "")
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class _Unequal:

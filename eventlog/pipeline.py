@@ -117,6 +117,8 @@ class Pipeline:
         if not self._admit(item):
             return False
         self._queue.append(item)
+        if self.closed and self._is_left_behind(item):
+            return False
         if publish is not None:
             self._encode_waiting()  # no event before this one may take for stored what it brings
             publish()
@@ -137,6 +139,8 @@ class Pipeline:
         if not self._admit(item):
             return False
         self._queue.append(item)
+        if self.closed and self._is_left_behind(item):
+            return False
         self._write_now_or_later()
         return True
 
@@ -233,14 +237,12 @@ class Pipeline:
         """Write what is queued, stop the thread, close the connection."""
         if self.closed:
             return
-        if not self.flush(CLOSE_S):
-            lost = sum(item.count() for item in self._queue)
-            log.warning("events_lost", count=lost, cause=self.last_error)
-            self.dropped += lost
+        self.flush(CLOSE_S)
         self.closed = True
         self._wake.put(None)
         self._thread_lives.acquire(timeout=CLOSE_S)
         with self._lock:
+            self._leave_behind()
             if self._appender is not None:
                 self._appender.db.close()
         if self in _open:
@@ -339,12 +341,35 @@ class Pipeline:
                 self.committed += len(seqs)
             elif item.is_captured:
                 self._lose(len(item.events), f"{type(error).__name__}: {error}")
+                self._connected().forget_collected()  # those after it may take its contents for stored
             item.done = True
         if self._queue and self._queue[0] is item:
             self._queue.popleft()
             self._queued = self._queued - item.size if self._queue else 0
 
     # -- trouble ------------------------------------------------------------------------------
+
+    def _leave_behind(self) -> None:
+        """The log is closed: count what nobody will write, and tell who waits for it."""
+        lost = 0
+        while self._queue:
+            item = self._queue.popleft()
+            if not item.is_captured:
+                item.error = LogClosedError()
+            elif not item.done:
+                lost += item.count()
+        if lost:
+            self._lose(lost, self.degraded or "the log was closed")
+            log.warning("events_lost", count=lost, cause=self.last_error)
+
+    def _is_left_behind(self, item: Item) -> bool:
+        """Whether an item came when the log had been closed; it is counted by whoever takes it off the queue."""
+        try:
+            self._queue.remove(item)
+        except ValueError:
+            return False
+        self._lose(item.count(), "the log was closed")
+        return True
 
     def _lose(self, count: int, cause: str | None) -> None:
         """Take note of captured events that will not be in the log."""

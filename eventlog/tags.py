@@ -11,6 +11,7 @@ import types
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from eventlog.interrupts import raised_by_handler
 from eventlog.references import class_name, reference
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def safe_repr(value: Any) -> str:
     try:
         return repr(value)[:500]
     except Exception as error:
+        if raised_by_handler(error):
+            raise
         return f"<repr raised {type(error).__name__}>"
 
 
@@ -72,7 +75,9 @@ def _error(work: Encoding, value: BaseException, depth: int) -> Any:
     """An exception: its class, message and arguments."""
     try:
         message = str(value)
-    except Exception:
+    except Exception as error:
+        if raised_by_handler(error):
+            raise
         message = safe_repr(value)
     return work.nested(
         value,

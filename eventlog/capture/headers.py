@@ -12,6 +12,8 @@ from eventlog.references import class_name
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)
+NS_MAX = 2**63 - 1
+"""What SQLite can keep."""
 
 HEADER_FIELDS = frozenset(
     "timestamp type event_id parent_event_id previous_event_id triggered_by_event_id started_event_id"
@@ -21,12 +23,17 @@ HEADER_FIELDS = frozenset(
 
 
 def time_ns(moment: Any) -> int:
-    """Return a datetime as nanoseconds since the epoch (a naive one is taken as local time); else now."""
+    """Return a datetime as nanoseconds since the epoch (a naive one is taken as local time).
+
+    What is none, or lies before 1678 or after 2261, is now: no clock shows that.
+    """
     if isinstance(moment, datetime):
         try:
-            return (moment.astimezone(timezone.utc) - EPOCH) // MICROSECOND * 1000
+            found = (moment.astimezone(timezone.utc) - EPOCH) // MICROSECOND * 1000
         except (OverflowError, ValueError, OSError):
-            pass  # a date no clock shows
+            return time.time_ns()
+        if abs(found) <= NS_MAX:
+            return found
     return time.time_ns()
 
 
@@ -57,12 +64,19 @@ def header_copy(event: Any) -> Any:
     """Return an event that keeps what its header says now; nothing else of it may be used."""
     copied = object.__new__(type(event))
     object.__setattr__(copied, "__dict__", event.__dict__.copy())
+    object.__setattr__(copied, "__pydantic_private__", event.__pydantic_private__)
     return copied
 
 
+def sound(value: Any) -> str:
+    """Return an id or type as text that can be stored; users may have put anything there."""
+    text = str(value)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def text_or_none(value: Any) -> str | None:
-    """Return a link as text; users may have put anything there."""
-    return None if value is None else str(value)
+    """Return a link as text."""
+    return None if value is None else sound(value)
 
 
 def pair(first: Any, second: Any, clean: Any) -> tuple[str, str] | None:
@@ -73,9 +87,9 @@ def pair(first: Any, second: Any, clean: Any) -> tuple[str, str] | None:
 def build(event: Any, encoded: Any, place: Any, clean: Any) -> NewEvent:
     """Return the event as it will be stored. ``clean`` takes secrets out of a text."""
     return NewEvent(
-        type=str(event.type),
+        type=sound(event.type),
         type_class=class_name(type(event)),
-        event_id=str(event.event_id),
+        event_id=sound(event.event_id),
         at_ns=time_ns(event.timestamp),
         payload=encoded.payload,
         contents=encoded.contents,

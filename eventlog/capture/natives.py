@@ -7,6 +7,7 @@ from typing import Any
 
 from eventlog.capture.keys import stable_key
 from eventlog.codec import AsContent
+from eventlog.interrupts import raised_by_handler
 from eventlog.logger import Logger
 from eventlog.native.entities import CREWAI_VERSION, contexts_of, entity_of
 from eventlog.references import kind_of
@@ -22,6 +23,8 @@ def native_fields(source: Any, event: Any) -> dict[str, Any]:
     try:
         entity = entity_of(source, getattr(event, "inputs", None))
     except Exception as error:  # a checkpoint is missing from the view, the run goes on
+        if raised_by_handler(error):
+            raise
         log.warning("no_native_checkpoint", error=repr(error))
         return {}
     if entity is None:

@@ -55,8 +55,6 @@ class Work(msgspec.Struct):
     frozen: Encoded | None = None
     """The payload, if it had to be encoded before the event's turn came."""
     place: Place | None = None
-    before: list[NewEvent] | None = None
-    """Samples to store ahead of it, once they were taken."""
     later: Frozen | None = None
     """A copy of the payload, to be encoded off this thread."""
     events: list[NewEvent] = []
@@ -132,10 +130,10 @@ class Recorder:
             return False
         if place.opens is not None or event_type == "agent_execution_started" or playing.get() is not None:
             return False
-        if work.before is None:
-            work.before = self._samples.before(work.source, work.event, place, work.publish)
-        if not (work.before or work.publish):
-            work.later = self._freezer.freeze({} if event_type in self.omits else payload_fields(work.event))
+        publish: list[Callable[[], None]] = []
+        if self._samples.before(work.source, work.event, place, publish) or publish:
+            return False  # taken again when the event is encoded: that may tell what is secret in them
+        work.later = self._freezer.freeze({} if event_type in self.omits else payload_fields(work.event))
         return work.later is not None
 
     def _encode(self, work: Work) -> None:
@@ -151,10 +149,8 @@ class Recorder:
         encoded.flags |= FLAG_OMITTED if is_omitted else 0
         encoded.flags |= FLAG_UNMARKED if refuses_checkpoints(work.source, work.event) else 0
         main = build(work.event, encoded, place, self.encoder.text)
-        work.epoch, before = encoded.epoch, work.before
-        if before is None:
-            work.publish = []
-            before = self._samples.before(work.source, work.event, place, work.publish)
+        work.epoch, work.publish = encoded.epoch, []
+        before = self._samples.before(work.source, work.event, place, work.publish)
         work.publish.append(encoded.publish)
         if (player := playing.get()) is not None and player.recorder is self:
             before = [_marked(player, e, dict) for e in before]
@@ -180,7 +176,7 @@ class Recorder:
             self._hand_over_later(work, work.place, work.later)
         else:
             if work.epoch != self.encoder.index.epoch:
-                work.events, work.frozen, work.before = [], None, None
+                work.events, work.frozen = [], None
                 self._encode(work)
             self._hand_over(work.events, work.publish)
         work.done = True
@@ -211,8 +207,8 @@ class Recorder:
             except Exception as error:
                 if interrupts.raised_by_handler(error):
                     raise
-                self._note(error)
-                return (), lambda: None
+                lost = error
+                return (), lambda: self._note_lost(lost)
 
             def queued() -> None:
                 encoded.publish()
@@ -220,7 +216,7 @@ class Recorder:
 
             return events, queued
 
-        self.pipeline.offer_later(make, frozen.chars, (place.home.run, place.home.branch))
+        self.pipeline.offer_later(make, frozen.bytes, (place.home.run, place.home.branch))
 
     def _note_queued(self, events: list[NewEvent]) -> None:
         """Count what encoding had to change, and tell who follows."""
@@ -356,6 +352,11 @@ class Recorder:
         self.errors += 1
         self.last_error = f"{type(error).__name__}: {error}"
         log.warning("capture_failed", error=self.last_error)
+
+    def _note_lost(self, error: Exception) -> None:
+        """Take back that an event was captured: it could not be encoded."""
+        self.captured -= 1
+        self._note(error)
 
     @property
     def mode(self) -> str:

@@ -100,10 +100,10 @@ class Samples:
             return None
         encoded = self._recorder.encoder.encode(fields)
         scope = scopes.scope(event.parent_event_id)
-        if scope is None or scope.children.get("$executor") == hash(encoded.payload):
+        mark = hash(encoded.payload)
+        if scope is None or scope.children.get("$executor") == mark:
             return None
-        scope.children["$executor"] = hash(encoded.payload)
-        publish.append(encoded.publish)
+        publish += [encoded.publish, lambda: scope.children.update({"$executor": mark})]
         return self._recorder.built("eventlog.executor", encoded, place.home, scope.path, event.parent_event_id)
 
 
