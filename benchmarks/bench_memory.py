@@ -29,7 +29,7 @@ def _kickoffs(folder: Path, scale: Scale) -> Table:
         f"{name}: grows by {_growth(series):.3f} MB per kickoff in the second half" for name, series in found.items()
     ]
     curves = [Curve(name, [*series]) for name, series in found.items()]
-    table.charts = [Chart("memory_kickoffs", "Memory of one process", "kickoffs", "MB in RAM", curves, is_linear=True)]
+    table.charts = [Chart("memory_kickoffs", "Memory of one process", "kickoffs", "MB in RAM", curves, axes="linear")]
     return table
 
 

@@ -57,7 +57,7 @@ def _forks(folder: Path, scale: Scale) -> Table:
     medians = [row.quantile(0.5) for row in table.rows]
     table.goals = [Goal(f"fork of a run of {sizes[-1]:,} events, p50", medians[-1], 2, unit="ms")]
     curve = Curve("eventlog: fork", [(float(size), ms) for size, ms in zip(sizes, medians, strict=True)])
-    table.charts = [Chart("work_fork", "A fork at any event", "events of the run", "p50, ms", [curve])]
+    table.charts = [Chart("work_fork", "A fork at any event", "events of the run", "p50, ms", [curve], axes="log x")]
     return table
 
 

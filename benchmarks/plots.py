@@ -30,7 +30,7 @@ def draw(folder: Path, chart: Chart) -> list[Path]:
     for number, curve in enumerate(chart.curves):
         ours = curve.name.startswith("eventlog")
         xs, ys = zip(*curve.points, strict=True)
-        has_slope = len(curve.points) > 1 and not chart.is_linear
+        has_slope = len(curve.points) > 1 and chart.axes == "log"
         label = f"{curve.name}  (∝ n^{curve.slope:.2f})" if has_slope else curve.name
         axes.plot(
             xs, ys, label=label, marker=MARKERS[number % len(MARKERS)], markersize=5,
@@ -38,10 +38,16 @@ def draw(folder: Path, chart: Chart) -> list[Path]:
             linestyle="-" if number < len(OTHERS) else "--",
         )  # fmt: skip
     axes.set(xlabel=chart.x, ylabel=chart.y, title=chart.title)
-    if chart.is_linear:
-        axes.set(xlim=(0, None), ylim=(0, None))
+    if chart.axes == "linear":
+        axes.set(xlim=(0, None))
     else:
-        axes.set(xscale="log", yscale="log")
+        ticks = sorted({x for curve in chart.curves for x, _ in curve.points})
+        axes.set(xscale="log", xticks=ticks, xticklabels=[f"{x:,.0f}" for x in ticks])
+        axes.minorticks_off()
+    if chart.axes == "log":
+        axes.set(yscale="log")
+    else:
+        axes.set(ylim=(0, 1.1 * max(y for curve in chart.curves for _, y in curve.points)))
     axes.grid(visible=True, which="major", alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,8 +16,14 @@ def table_of(results: Iterable[Result]) -> str:
     found = list(results)
     lines = ["| Case | Goal | Wanted | Measured | Reached |", "|---|---|---:|---:|---|"]
     lines += [f"| {r.case} | {' | '.join(goal.line())} |" for r in found for goal in r.goals]
-    machines = {", ".join(f"{k} {v}" for k, v in r.environment.items()) for r in found}
-    return "\n".join([*lines, "", *(f"Measured with {machine}." for machine in sorted(machines))])
+    machines: dict[str, list[str]] = {}
+    for one in found:
+        machines.setdefault(", ".join(f"{k} {v}" for k, v in one.environment.items()), []).append(one.case)
+    where = [
+        f"Measured with {machine}{f' ({chr(44).join(cases)})' if len(machines) > 1 else ''}."
+        for machine, cases in sorted(machines.items())
+    ]
+    return "\n".join([*lines, "", *where])
 
 
 def with_table(text: str, table: str) -> str:

@@ -7,7 +7,7 @@ import sqlite3
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -83,8 +83,8 @@ class Chart(msgspec.Struct):
     x: str
     y: str
     curves: list[Curve]
-    is_linear: bool = False
-    """Whether the axes are linear, from zero on; else both are logarithmic."""
+    axes: Literal["log", "log x", "linear"] = "log"
+    """Which are logarithmic: both, the one below, none; linear ones begin at zero."""
 
 
 class Table(msgspec.Struct):
@@ -174,8 +174,8 @@ def _processor() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
-def show(tables: Sequence[Table]) -> None:
-    """Print tables."""
+def show(tables: Sequence[Table], *, is_rough: bool = False) -> None:
+    """Print tables; ``is_rough``: goals are not judged, they are made for the whole run."""
     for table in tables:
         print(f"\n{table.title} ({table.unit})")
         lines = [
@@ -188,9 +188,9 @@ def show(tables: Sequence[Table]) -> None:
             print(f"  {note}")
         for chart in table.charts:
             for curve in chart.curves:
-                if len(curve.points) > 1 and not chart.is_linear:
+                if len(curve.points) > 1 and chart.axes == "log":
                     print(f"  {chart.y} over {chart.x}, {curve.name}: exponent {curve.slope:.2f}")
-        _print_columns([goal.line() for goal in table.goals])
+        _print_columns([(*goal.line()[:3], "") if is_rough else goal.line() for goal in table.goals])
 
 
 def _print_columns(lines: Sequence[tuple[str, ...]]) -> None:

@@ -8,6 +8,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -51,7 +52,7 @@ def measure(folder: Path, events: int, chars: int, tell: Callable[[], None]) -> 
     samples: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix=".eventlog-bench-", dir=folder) as place, bus.scoped_handlers():
         for number, name, act in _turns(Path(place)):
-            made = list(_events(max(2, events // ROUNDS), chars, number))
+            made = list(_events(ceil(events / ROUNDS / 2), chars, number))
             samples.setdefault(name, []).extend(act(made))
             tell()
     bare = statistics.median(samples[BARE])
@@ -107,10 +108,10 @@ def _by_file(path: Path, made: list[Any]) -> list[float]:
         return timed(bodies, keep, pause_s=PAUSE_S)
 
 
-def _events(count: int, chars: int, seed: int) -> Iterator[Any]:
+def _events(calls: int, chars: int, seed: int) -> Iterator[Any]:
     """Yield started and completed model calls with texts of their own."""
     source = random.Random(seed)  # noqa: S311 - no secret
-    for number in range(count // 2):
+    for number in range(calls):
         messages = [{"role": "user", "content": text(source, chars)}]
         yield from call_events(messages, text(source, chars // 4), f"{seed}-{number}")
 

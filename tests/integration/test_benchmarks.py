@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks import readme, results
+from benchmarks.__main__ import main as benchmarks
 from benchmarks.cases import CASES
 from benchmarks.report import Curve, Goal, Row, Table, shown
 from benchmarks.timing import take_turns
@@ -35,6 +38,35 @@ def test_a_smoke_run_writes_results_and_pictures(case: str, tmp_path: Path) -> N
     pictures = {f"{chart.name}.{ending}" for chart in found.charts for ending in ("png", "svg")}
     assert {path.name for path in out.iterdir()} == {f"{case}.json", *pictures}
     assert readme.README.read_bytes() == before
+
+
+@pytest.mark.parametrize("out", ["/proc/nope", "a file"])
+def test_a_folder_that_cannot_be_had_is_told_before_anything_is_measured(
+    out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ten minutes are too long to find that out."""
+    (tmp_path / "a file").touch()
+    with pytest.raises(SystemExit, match="2"):
+        benchmarks(["--smoke", "--out", str(tmp_path / out)])
+
+    said = capsys.readouterr().err
+    assert "…" not in said
+    assert f"error: --out {tmp_path / out}:" in said
+
+
+def test_an_interrupt_ends_it_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    """Wherever it strikes; its temporary folders go as well."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "benchmarks", "--quick", "append"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while not any(tmp_path.glob("eventlog-bench-*/*.db")):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read() if process.stderr else ""
+
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "stopped"
+    assert list(tmp_path.glob("eventlog-bench-*")) == []
 
 
 def test_the_readme_shows_the_results_of_record() -> None:
