@@ -86,7 +86,7 @@ def _page(sums: list[Sum], storage: Storage, by: str) -> list[Block]:
     facts = [
         ("file", f"{size(storage.file_bytes)}, and {size(storage.wal_bytes)} in its WAL"),
         ("large values", f"{storage.contents}, {size(storage.content_bytes)}"),
-        ("snapshots", f"{storage.snapshots}, {size(storage.snapshot_bytes)}"),
+        ("snapshots", f"{storage.snapshots}, with {size(storage.snapshot_bytes)} of states"),
         ("runs", str(storage.runs)),
     ]
     return [Table("", (by, *numbers), [*rows, _row(total(sums))] if rows else [], right=numbers), Facts(facts)]

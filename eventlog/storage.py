@@ -209,6 +209,7 @@ def _require_file(path: Path) -> None:
     Raises:
         NotAnEventLogError: it is something else.
         LogUnwritableError: it is a link that leads nowhere.
+        IsADirectoryError: it is a folder.
     """
     try:
         mode = path.stat().st_mode
@@ -216,7 +217,9 @@ def _require_file(path: Path) -> None:
         if path.is_symlink():
             raise errors.LogUnwritableError(str(path), "a link that leads nowhere") from None
         return
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # SQLite itself refuses a folder
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
         raise errors.NotAnEventLogError(str(path), "not a regular file")
 
 
@@ -235,8 +238,6 @@ def _create_private(path: Path) -> bool:
                 part_neighbours(path)
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
         if path.stat().st_size == 0:

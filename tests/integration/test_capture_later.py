@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -285,6 +286,37 @@ def test_what_comes_while_the_log_is_closed_is_counted(
     assert (after.failed - before.failed, after.queued) == (1, 0)
 
 
+class Alarming(Exception):  # noqa: N818 - stands for whatever is interrupted while it is encoded
+    """Rings an alarm the first time it is read."""
+
+    rung = False
+
+    def __str__(self) -> str:
+        """Take long enough for the alarm."""
+        if not self.rung:
+            self.rung = True
+            signal.raise_signal(signal.SIGUSR1)
+        return "read"
+
+
+def ring(_number: int, _frame: Any) -> None:
+    """Raise what an alarm raises."""
+    raise TimeoutError("the user's")
+
+
+def test_an_alarm_in_the_middle_of_an_encoding_comes_out(log: eventlog.Log) -> None:
+    """After the event was stored, whole."""
+    former = signal.signal(signal.SIGUSR1, ring)
+    try:
+        with log.run("r"), pytest.raises(TimeoutError, match="the user's"):
+            bus.emit(None, NoteEvent(data=[Alarming()]))
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+
+    (payload,) = payloads(log, "user_note")
+    assert payload["data"][0]["msg"] == "read"
+
+
 def test_appending_writes_what_waits_before_it(log: eventlog.Log) -> None:
     """An append returns after its commit, and the order is that of the program."""
     with log.run("r"):
@@ -331,7 +363,7 @@ class Odd:
 @pytest.mark.parametrize("durability", ["batch", "commit"])
 def test_numbers_that_are_equal_are_not_the_same(tmp_path: Path, durability: Any) -> None:
     """Each of these conversations is stored as it was; so is one that cannot be compared."""
-    values: list[Any] = [1, True, 1.0, 0.0, -0.0, 1, Odd(), 10**400, "1", [1], [True], {"n": 1}, {"n": 1.0}]
+    values: list[Any] = [1, True, 1.0, 0.0, -0.0, "1", Odd(), 10**400, 1, [1], [True], {"n": 1}, {"n": 1.0}]
     with eventlog.open(tmp_path / "log.db", durability=durability) as log, bus.scoped_handlers(), log.run("r"):
         for number, value in enumerate(values):
             messages = [{"role": "user", "content": LONG, "n": value}]
@@ -345,7 +377,9 @@ def test_numbers_that_are_equal_are_not_the_same(tmp_path: Path, durability: Any
     assert failed == 0
 
 
-@pytest.mark.parametrize("value", [object(), {1}, b"x", (1,), [[[object()]]], [{}] * (VALUES_MAX + 1), 1 << 2_000])
+@pytest.mark.parametrize(
+    "value", [object(), {1}, b"x", (1,), [[[object()]]], [{}] * (VALUES_MAX + 1), pytest.param(1 << 2_000, id="huge")]
+)
 def test_what_cannot_be_copied_is_refused(value: Any) -> None:
     """Objects, and more than is worth it."""
     assert Freezer().freeze({"v": value}) is None

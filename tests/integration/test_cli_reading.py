@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 import eventlog
-from eventlog.cli.main import COMMANDS
+from eventlog.cli.main import COMMANDS, run
 from tests.cli_world import RUN, Cli, Result, environment
 
 READING = [
@@ -395,3 +395,11 @@ def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     code: Any = run(["--version"])
 
     assert (code, capsys.readouterr().out) == (0, f"eventlog {eventlog.__version__}\n")
+
+
+@pytest.mark.parametrize("command", [["runs"], ["stats"], ["log"], ["replay", "r"], ["verify"]])
+def test_a_folder_is_called_one(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SQLite speaks of an I/O error of the disk."""
+    assert run([*command, "--db", str(tmp_path)]) == 1
+
+    assert f"Error: {tmp_path}: Is a directory" in capsys.readouterr().err
