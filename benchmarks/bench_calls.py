@@ -137,9 +137,12 @@ class Bench:
         return len(self.costs[name, calls][0].each_us) == calls
 
     def seconds(self, name: str, calls: int) -> float:
-        """Return the time of all calls: measured, or the integral of the power law through the last calls."""
+        """Return the time of all calls: measured, or the integral of the power law through the last calls.
+
+        Measured is the mean: into some rounds falls a collection of all garbage, which takes as long as the rest.
+        """
         if self._is_whole(name, calls):
-            return statistics.median(cost.total_s for cost in self.costs[name, calls])
+            return statistics.fmean(cost.total_s for cost in self.costs[name, calls])
         points = [(n, self.costs[name, n][0].last_s(self.plan.last)) for n in self.counts(name)]
         return power(points, calls, is_sum=True)
 
@@ -255,7 +258,8 @@ def _flat_totals(bench: Bench) -> list[Table]:
     spent.charts = bench.charts(f"Calls of {FLAT_CHARS / 1000:g} KB")
     spent.notes = [
         f"fitted, not run: those whose writes hold all calls before, above {bench.plan.whole[-1]} calls",
-        f"their time: the integral of the power law through one of the last {bench.plan.last} calls at each number",
+        f"their time: the integral of the power law through the median of the last {bench.plan.last} calls of each run",
+        "collections of all garbage are not in that, but in the others' means over rounds",
         "their bytes, where all states stay: the power law through the numbers that were run",
         "from the first call until all is in the file and it is closed; opening is not counted",
         *peers.missing(bench.found),
@@ -271,7 +275,7 @@ def _flat_goals(bench: Bench) -> tuple[list[Goal], list[str]]:
     theirs_s = min(bench.seconds(name, calls) for name in rivals)
     theirs_bytes = min(bench.bytes(name, calls) for name in rivals)
     early, late = bench.plan.whole[0], (bench.plan.more or (calls,))[0]
-    beside = f"{calls:,} calls, flat, all CrewAI's checkpoints kept (fitted, the cheaper provider) beside"
+    beside = f"{calls:,} calls, flat: CrewAI's cheaper provider, all states kept (fitted), beside"
     times, sizes = bench.charts("")
     goals = [
         Goal(f"{beside} `commit`: time", theirs_s / bench.seconds(COMMIT, calls), 500, at_least=True),
@@ -320,7 +324,7 @@ def _conversations(bench: Bench, scale: Scale) -> list[Table]:
 def _memory(folder: Path, scale: Scale, found: dict[str, Peer]) -> Table:
     """Measure in a process each by how much keeping calls makes it bigger at most."""
     calls, last = PLANS[scale].goal, PLANS[scale].last
-    names = sized(scale, smoke=[COMMIT], quick=[COMMIT, JSON_ALL], full=[name for name in MEMORY if name in found])
+    names = sized(scale, smoke=[COMMIT], quick=[COMMIT], full=[name for name in MEMORY if name in found])
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["crewai", "benchmarks.bench_calls"])
     rows = []
