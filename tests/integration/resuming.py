@@ -33,6 +33,8 @@ BY_TIME = frozenset(("eventlog.flow_state", "llm_stream_chunk", "eventlog.memory
 """How many of these there are depends on the moment of the cut: what was told and not saved yet is told again."""
 SHARED_SUMS = frozenset(("kickoff_for_each_async", "akickoff_for_each"))
 """Shapes whose kickoffs add up tokens in one model at the same time: each sees what the others have used so far."""
+IN_THREADS = frozenset(("kickoff_for_each_async",))
+"""Shapes whose tasks begin in the order in which their threads do."""
 LANDMARKS = (
     "llm_call_started", "llm_call_completed", "llm_call_failed", "eventlog.llm_exchange",
     "tool_usage_started", "eventlog.tool_exchange", "eventlog.human_exchange", "eventlog.memory_exchange",
@@ -254,12 +256,13 @@ def _folded(seen: Seen) -> dict[str, Any]:
     """Return what the fold makes of a log, without what is new in every process."""
     state = seen.state
     keys = {task.key: n for n, task in enumerate(state.tasks)} if seen.name == "planning" else {}
+    tasks = [(keys.get(task.key, task.key), task.status, task.output) for task in state.tasks]
     flow_state = state.flow_state
     return {
         "status": state.status,
         "llm": (state.llm.calls, state.llm.total_tokens),
         "tools": [(tool.name, tool.calls) for tool in state.tools],
-        "tasks": [(keys.get(task.key, task.key), task.status, task.output) for task in state.tasks],
+        "tasks": sorted(tasks) if seen.name in IN_THREADS else tasks,
         "methods": sorted((method.name, method.status, method.runs) for method in state.methods),
         "flow_state": {k: v for k, v in flow_state.items() if k != "id"} if isinstance(flow_state, dict) else None,
         "open": [(scope.type, scope.name) for scope in state.open],
