@@ -171,7 +171,7 @@ class Reader(Lineages):
         if kept:
             yield from self._retained(branch, after, to, where, args)
         segments, bases = self._stretches(branch, after, to, kept=kept, whole=whole)
-        digest: bytes | None = None
+        digest = None if where else self.soundness.before(branch, after)
         for owner, low, _ in segments[1:]:
             self.soundness.require_fork(owner, low)
         for owner, low, high in segments:

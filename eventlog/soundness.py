@@ -110,7 +110,7 @@ class Soundness:
     def require_chain(self, branch: int, rows: Sequence[Row], after: bytes | None) -> bytes | None:
         """Return the digest of the last of ``rows``: these are all events of a stretch of ``branch``, as recorded.
 
-        ``after``: digest of the event before them, if that was read, too.
+        ``after``: digest of the event before them; ``None`` where it cannot be compared.
 
         Raises:
             LogDamagedError: one is not, or one between them is missing.
@@ -127,13 +127,30 @@ class Soundness:
             LogDamagedError: one is not what was recorded, or one between them is missing.
         """
         run, before = self._known(self._previous(rows[:1]), rows[0])
-        before = after or before
+        before = before if after is None else after
         for row in rows:
             if row.branch != branch:  # SQLite takes it from the index
                 raise self._damaged(f"the index of branches does not lead to event {row.seq}")
             self._require_event(chain, row, run, before)
             before = row.digest
         return before
+
+    def before(self, branch: int, after: int) -> bytes | None:
+        """Return the digest that the first event of a lineage after a seq follows.
+
+        An index that is damaged may leave out the events between them: those after them then follow another.
+
+        Raises:
+            LogDamagedError: the base is missing.
+        """
+        if self.chain is None:
+            return None
+        for current, _, high, base in self._walk(branch, 2**62):
+            if rows := self._handle.query(_LAST, (current, base, min(high, after))):
+                return self._digest(rows)
+            if base:
+                return self._digest(self._handle.query(_BASE, (current,)))
+        return b""
 
     def require_fork(self, branch: int, fork_seq: int) -> None:
         """Return if the first event of a branch follows the event at which the branch is said to begin.
