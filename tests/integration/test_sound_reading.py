@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import eventlog
 from eventlog import CompactedError, LogDamagedError
 from eventlog.cli.main import run as command
+from eventlog.digests import Row
+from eventlog.read import Reader
 from eventlog.soundness import Soundness
 from tests.damage import edit
 from tests.integration.test_resume_fork import Program
@@ -150,3 +154,31 @@ def test_a_crew_is_not_hurt_by_what_is_damaged(tmp_path: Path) -> None:
 
     assert result.raw == expected
     assert program.asked
+
+
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("branch", ["main", "other"])
+def test_an_index_that_leaves_out_the_first_events_shows_none_of_the_others(
+    after: int, branch: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree out of order leads past them, and backwards still to the last of them: what is left has one before it."""
+    with eventlog.open(path) as log:
+        log.fork("r", to=3, branch="other")
+        log.append("an.other", {"n": 9}, run="r", branch="other")
+    read = Reader._page_by_page
+
+    def leave_out(reader: Reader, *args: Any) -> Iterator[list[Row]]:
+        for page in read(reader, *args):
+            yield [row for row in page if row.seq > 3]
+
+    with eventlog.open(path, readonly=True) as log:
+        whole = [event.seq for event in log.events("r", branch, after=after)]
+        monkeypatch.setattr(Reader, "_page_by_page", leave_out)
+        seen: list[int] = []
+        with pytest.raises(LogDamagedError):
+            seen.extend(event.seq for event in log.events("r", branch, after=after))
+        with pytest.raises(LogDamagedError):
+            log.state("r", branch=branch)
+
+    assert whole[: 3 - after] == [1, 2, 3][after:]
+    assert seen == []
