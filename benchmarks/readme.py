@@ -19,10 +19,8 @@ def table_of(results: Iterable[Result]) -> str:
     machines: dict[str, list[str]] = {}
     for one in found:
         machines.setdefault(", ".join(f"{k} {v}" for k, v in one.environment.items()), []).append(one.case)
-    where = [
-        f"Measured with {machine}{f' ({chr(44).join(cases)})' if len(machines) > 1 else ''}."
-        for machine, cases in sorted(machines.items())
-    ]
+    each = {machine: f"{', '.join(cases)}: measured with {machine}." for machine, cases in sorted(machines.items())}
+    where = each.values() if len(machines) > 1 else [f"Measured with {machine}." for machine in machines]
     return "\n".join([*lines, "", *where])
 
 

@@ -13,7 +13,7 @@ from eventlog.interrupts import raised_by_handler
 DEPTH_MAX = 64
 """Messages nested deeper are not compared, but encoded each time."""
 BITS_MAX = 1_000
-"""Nor integers that take Python long to write."""
+"""Nor are integers that are longer: they take Python long to write."""
 
 
 def opening(messages: list[Any]) -> tuple[Any, ...]:

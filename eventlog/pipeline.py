@@ -113,11 +113,7 @@ class Pipeline:
 
         Raises nothing but what a signal handler raises, and only after the write.
         """
-        item = Item(events, size_of(events))
-        if not self._admit(item):
-            return False
-        self._queue.append(item)
-        if self.closed and self._is_left_behind(item):
+        if not self._enqueue(Item(events, size_of(events))):
             return False
         if publish is not None:
             self._encode_waiting()  # no event before this one may take for stored what it brings
@@ -135,14 +131,17 @@ class Pipeline:
 
         ``make`` does so without raising ``Exception``, perhaps more than once; ``size``: about that of the event.
         """
-        item = Item((), EVENT_BYTES + size, make, home)
-        if not self._admit(item):
-            return False
-        self._queue.append(item)
-        if self.closed and self._is_left_behind(item):
+        if not self._enqueue(Item((), EVENT_BYTES + size, make, home)):
             return False
         self._write_now_or_later()
         return True
+
+    def _enqueue(self, item: Item) -> bool:
+        """Queue captured events; false if they had to be dropped, which is counted."""
+        if not self._admit(item):
+            return False
+        self._queue.append(item)
+        return not (self.closed and self._is_left_behind(item))
 
     def _encode_waiting(self) -> None:
         """Encode what waits for that, in order."""

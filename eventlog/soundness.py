@@ -145,12 +145,7 @@ class Soundness:
         """
         if self.chain is None:
             return None
-        for current, _, high, base in self._walk(branch, 2**62):
-            if rows := self._handle.query(_LAST, (current, base, min(high, after))):
-                return self._digest(rows)
-            if base:
-                return self._digest(self._handle.query(_BASE, (current,)))
-        return b""
+        return self._last((current, min(high, after), base) for current, _, high, base in self._walk(branch, 2**62))
 
     def require_fork(self, branch: int, fork_seq: int) -> None:
         """Return if the first event of a branch follows the event at which the branch is said to begin.
@@ -224,11 +219,20 @@ class Soundness:
         Raises:
             LogDamagedError: the base is missing.
         """
-        for current, _, high, base in self._walk(branch, 2**62):
-            if current != branch and (rows := self._handle.query(_LAST, (current, base, high))):
+        stretches = self._walk(branch, 2**62)
+        return self._last((current, 0 if current == branch else high, base) for current, _, high, base in stretches)
+
+    def _last(self, stretches: Iterable[tuple[int, int, int]]) -> bytes:
+        """Return the digest of the last event of stretches: branch row, end, base; without any, that of the base.
+
+        Raises:
+            LogDamagedError: the base is missing.
+        """
+        for branch, end, base in stretches:
+            if end > base and (rows := self._handle.query(_LAST, (branch, base, end))):
                 return self._digest(rows)
             if base:
-                return self._digest(self._handle.query(_BASE, (current,)))
+                return self._digest(self._handle.query(_BASE, (branch,)))
         return b""
 
     def _digest(self, rows: list[Any]) -> bytes:

@@ -12,15 +12,13 @@ from typing import Any
 from eventlog.codec import AsContent
 from eventlog.contents import Cache
 from eventlog.interrupts import raised_by_handler
-from eventlog.messages import common_prefix, comparable, opening
+from eventlog.messages import BITS_MAX, common_prefix, comparable, opening
 
 TALKS_BYTES_MAX = 1_000_000
 """Of the copies that one generation of the cache holds alive; those of a conversation count when they are made."""
 DEPTH_MAX = 32
 VALUES_MAX = 20_000
 """More of them are encoded at once: to copy them would take as long."""
-BITS_MAX = 1_000
-"""Of an integer that counts like any other."""
 CONTAINER_BYTES, VALUE_BYTES = 64, 40
 """About what a dict or list takes, and each value in it beside its text."""
 

@@ -20,6 +20,7 @@ HEADER_FIELDS = frozenset(
     " emission_sequence task_id task_name agent_id agent_role from_task from_agent".split()
 )
 """Not repeated in the payload; ``from_task`` and ``from_agent`` are copied to the header by CrewAI."""
+_COPIED = tuple(HEADER_FIELDS - {"from_task", "from_agent"})
 
 
 def time_ns(moment: Any) -> int:
@@ -42,7 +43,7 @@ def payload_fields(event: Any) -> dict[str, Any]:
     fields = {k: v for k, v in event.__dict__.items() if v is not None and k not in HEADER_FIELDS}
     extra = getattr(event, "__pydantic_extra__", None)
     if extra:
-        fields.update(extra)
+        fields.update((k, v) for k, v in extra.items() if v is not None)
     if event.type == "llm_call_started":
         _shorten_request(fields)
     elif event.type == "llm_call_completed":
@@ -61,9 +62,10 @@ def _shorten_request(fields: dict[str, Any]) -> None:
 
 
 def header_copy(event: Any) -> Any:
-    """Return an event that keeps what its header says now; nothing else of it may be used."""
+    """Return an event that keeps what its header says now; nothing else of it may be used, nor is kept alive."""
     copied = object.__new__(type(event))
-    object.__setattr__(copied, "__dict__", event.__dict__.copy())
+    fields = event.__dict__
+    object.__setattr__(copied, "__dict__", {name: fields[name] for name in _COPIED if name in fields})
     object.__setattr__(copied, "__pydantic_private__", event.__pydantic_private__)
     return copied
 

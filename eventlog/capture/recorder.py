@@ -95,8 +95,7 @@ class Recorder:
     def freeze(self, work: Work) -> None:
         """Keep what an event holds now: it is stored after the emission that its signal handler interrupted."""
         try:
-            is_omitted = work.event.type in self.omits
-            work.frozen = self.encoder.encode({} if is_omitted else payload_fields(work.event))
+            work.frozen = self.encoder.encode(self._fields(work.event))
             work.event = copy(work.event)
         except Exception as error:
             self._note(error)
@@ -133,7 +132,7 @@ class Recorder:
         publish: list[Callable[[], None]] = []
         if self._samples.before(work.source, work.event, place, publish) or publish:
             return False  # taken again when the event is encoded: that may tell what is secret in them
-        work.later = self._freezer.freeze({} if event_type in self.omits else payload_fields(work.event))
+        work.later = self._freezer.freeze(self._fields(work.event))
         return work.later is not None
 
     def _encode(self, work: Work) -> None:
@@ -144,10 +143,8 @@ class Recorder:
         if place.opens is not None:
             self._learn_secrets(work.source)
             work.frozen = None  # it may hold what was only now learned to be secret
-        is_omitted = work.event.type in self.omits
-        encoded = work.frozen or self.encoder.encode({} if is_omitted else payload_fields(work.event))
-        encoded.flags |= FLAG_OMITTED if is_omitted else 0
-        encoded.flags |= FLAG_UNMARKED if refuses_checkpoints(work.source, work.event) else 0
+        encoded = work.frozen or self.encoder.encode(self._fields(work.event))
+        encoded.flags |= self._flags(work)
         main = build(work.event, encoded, place, self.encoder.text)
         work.epoch, work.publish = encoded.epoch, []
         before = self._samples.before(work.source, work.event, place, work.publish)
@@ -158,9 +155,18 @@ class Recorder:
         after = [e for e in (self._definition(work.source, work.event, place, work.publish),) if e is not None]
         work.events = [*before, main, *after]
 
+    def _fields(self, event: Any) -> dict[str, Any]:
+        """Return what is kept of an event's payload."""
+        return {} if event.type in self.omits else payload_fields(event)
+
+    def _flags(self, work: Work) -> int:
+        """Return what is said of an event beside what its encoding says."""
+        omitted = FLAG_OMITTED if work.event.type in self.omits else 0
+        return omitted | (FLAG_UNMARKED if refuses_checkpoints(work.source, work.event) else 0)
+
     def _whole(self, event: Any) -> Any:
         """Return an event's payload with every text in its place."""
-        return self.encoder.inline({k: v for k, v in payload_fields(event).items() if v is not None})
+        return self.encoder.inline(payload_fields(event))
 
     def _tell_kickoff(self, work: Work, place: Place) -> None:
         """Let the kickoff that was called know where it stands."""
@@ -196,8 +202,7 @@ class Recorder:
 
     def _hand_over_later(self, work: Work, place: Place, frozen: Frozen) -> None:
         """Leave the encoding of a copy to the pipeline."""
-        header, omitted = header_copy(work.event), FLAG_OMITTED if work.event.type in self.omits else 0
-        flags = omitted | (FLAG_UNMARKED if refuses_checkpoints(work.source, work.event) else 0)
+        header, flags = header_copy(work.event), self._flags(work)
 
         def make() -> Made:
             try:

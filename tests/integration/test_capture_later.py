@@ -20,6 +20,7 @@ from pydantic import BaseModel, PrivateAttr
 import eventlog
 from eventlog.append import Appender
 from eventlog.capture.freezing import TALKS_BYTES_MAX, VALUES_MAX, Freezer
+from eventlog.capture.headers import HEADER_FIELDS, header_copy
 from eventlog.codec import AsContent
 from eventlog.items import Item
 from eventlog.record import NewEvent
@@ -199,6 +200,15 @@ def test_what_an_event_keeps_privately_is_there_when_it_is_encoded(log: eventlog
         bus.emit(None, Roundabout(agent_id="7"))
 
     assert [event.agent_role for event in log.events("r", types=["roundabout"])] == ["me"]
+
+
+def test_the_copy_of_a_header_keeps_no_payload_alive() -> None:
+    """The original's lists and dicts do not count against the bound of the queue."""
+    event = NoteEvent(data={"text": LONG}, agent_role="writer")
+
+    kept = vars(header_copy(event))
+    assert kept["agent_role"] == "writer"
+    assert kept.keys() <= HEADER_FIELDS - {"from_task", "from_agent"}
 
 
 def test_what_cannot_be_encoded_later_was_not_captured(log: eventlog.Log, monkeypatch: pytest.MonkeyPatch) -> None:
