@@ -30,7 +30,7 @@ from eventlog.schema import (
     stored_objects,
 )
 from eventlog.seal import CipherKey, Seal, cipher_key, new_lock, open_seal
-from eventlog.transactions import transaction, translated
+from eventlog.transactions import one_moment, transaction, translated
 
 PAGE_BYTES = 8192
 """The rows of an event of 3 KB in a transaction: 40 µs with 4 KB, 43 with 8, 52 with 16; batches like bigger ones."""
@@ -85,11 +85,9 @@ def open_writer(
         is_new = _create_private(path)
         db = connect(path, path, timeout=transactions.BUSY_S)
         try:
-            version = _identify(db, path)
-            if version == 0:
+            if _recognise(db, path, strict=True) == 0:
                 _shape(db)
             else:  # before the first setting that may write
-                _require_our_objects(db, path, version, strict=True)
                 require_key(db, chain)
                 _unlock(db, path, key)
             _prepare_writer(db, synchronous)
@@ -128,10 +126,9 @@ def open_reader(path: Path, key: CipherKey | None = None) -> Connection:
         db = _connect_read_only(path)
         try:
             _guard_schema(db)
-            version = _identify(db, path)
+            version = _recognise(db, path, strict=False)
             if version == 0:
                 raise errors.NotAnEventLogError(str(path), "the file is empty")
-            _require_our_objects(db, path, version, strict=False)
             _unlock(db, path, key)
             if version < FORMAT:
                 stand_ins(db)
@@ -154,7 +151,8 @@ def is_sealed(path: Path) -> bool:
         db = _connect_read_only(path)
         try:
             _guard_schema(db)
-            _require_our_objects(db, path, _identify(db, path), strict=False)
+            with one_moment(db):
+                _require_our_objects(db, path, _identify(db, path), strict=False)
             return bool(read_lock(db, stored_objects(db)))
         finally:
             db.close()
@@ -265,6 +263,18 @@ def _connect_read_only(path: Path) -> Connection:
     return db
 
 
+def _recognise(db: sqlite3.Connection, path: Path, *, strict: bool) -> int:
+    """Return the format of a file whose objects are ours, 0 for an empty one.
+
+    At one moment: of a file that another process is making, half of what it was and half of what it is is nobody's.
+    """
+    with one_moment(db):
+        version = _identify(db, path)
+        if version:
+            _require_our_objects(db, path, version, strict=strict)
+    return version
+
+
 def _identify(db: sqlite3.Connection, path: Path) -> int:
     """Return the format of the file, 0 for an empty one; refuse what is not ours before changing anything."""
     application = db.execute("PRAGMA application_id").fetchone()[0]
@@ -318,7 +328,7 @@ def _set_wal(db: sqlite3.Connection) -> None:
 
 def _bring_up_to_date(db: sqlite3.Connection, path: Path, lock: str) -> None:
     """Migrate if needed, under the write lock, then insist that everything is as we make it."""
-    if _identify(db, path) < FORMAT:
+    if _recognise(db, path, strict=True) < FORMAT:
         with transaction(db):
             if _identify(db, path) < FORMAT:  # another process may have been quicker
                 migrate(db, lock)

@@ -29,12 +29,11 @@ class transaction:  # noqa: N801 - a generator would take three times as long, a
     def __enter__(self) -> None:
         """Begin."""
         db = self._db
-        if db.in_transaction:  # a signal handler raised while an interrupted transaction was being rolled back
-            db.execute("ROLLBACK")
+        _roll_back(db)  # a signal handler may have raised while an interrupted transaction was being rolled back
         try:
             db.execute("BEGIN IMMEDIATE")
         except BaseException:  # a signal handler may raise as soon as it has begun
-            self._roll_back()
+            _roll_back(db)
             raise
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -43,15 +42,29 @@ class transaction:  # noqa: N801 - a generator would take three times as long, a
             if kind is None:
                 self._db.execute("COMMIT")
         except BaseException:
-            self._roll_back()
+            _roll_back(self._db)
             raise
         if kind is not None:
-            self._roll_back()
+            _roll_back(self._db)
 
-    def _roll_back(self) -> None:
-        """Undo; SQLite may already have done so by itself."""
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+
+def _roll_back(db: sqlite3.Connection) -> None:
+    """Undo; SQLite may already have done so by itself."""
+    if db.in_transaction:
+        db.execute("ROLLBACK")
+
+
+@contextmanager
+def one_moment(db: sqlite3.Connection) -> Generator[None]:
+    """Read all of the block at one moment of the file; inside a transaction, that is so anyway."""
+    if db.in_transaction:
+        yield
+        return
+    try:
+        db.execute("BEGIN")
+        yield
+    finally:
+        _roll_back(db)
 
 
 @contextmanager

@@ -8,14 +8,14 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import eventlog
-from eventlog import errors
+from eventlog import errors, storage
 from eventlog.pipeline import Durability
 from eventlog.storage import PAGE_BYTES
 
@@ -237,3 +237,34 @@ except eventlog.LogUnwritableError as error:
 
     assert done.stdout.startswith("told check permissions and free space")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_another_process_makes_meanwhile_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was empty when we began to look, and is a log before we have seen all."""
+    path = tmp_path / "log.db"
+    made: list[str] = []
+    look = storage._recognise
+
+    def look_while_it_is_made(db: sqlite3.Connection, *args: Any, **options: Any) -> int:
+        def make(statement: str) -> None:
+            if "user_version" in statement and not made:
+                made.append(statement)
+                program = f"import eventlog; eventlog.open({str(path)!r}).close()"
+                started = subprocess.Popen([sys.executable, "-c", program])
+                with suppress(subprocess.TimeoutExpired):  # where it waits for us
+                    started.wait(timeout=4)
+                makers.append(started)
+
+        db.set_trace_callback(make)
+        try:
+            return look(db, *args, **options)
+        finally:
+            db.set_trace_callback(None)
+
+    makers: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(storage, "_recognise", look_while_it_is_made)
+    with eventlog.open(path) as log:
+        log.append("user.note", {"n": 1}, run="r")
+        assert log.verify().ok
+
+    assert [maker.wait(timeout=30) for maker in makers] == [0]
