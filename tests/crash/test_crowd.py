@@ -13,10 +13,6 @@ from tests.crash.conftest import Nursery
 from tests.crash.test_death import witnessed
 from tests.verifying import missing, numbers, problems
 
-STALL_S = 0.05
-SLACK_S = 0.1
-"""A busy machine."""
-
 
 def report(folder: Path) -> dict[str, Any]:
     """Return what the child says."""
@@ -43,7 +39,7 @@ def test_a_crowd_at_one_file_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize(
-    ("busy_s", "hold_s"), [(0.5, 1.5), pytest.param(5.0, 7.0, marks=pytest.mark.slow)], ids=["short", "as shipped"]
+    ("busy_s", "hold_s"), [(1.5, 3.0), pytest.param(5.0, 7.0, marks=pytest.mark.slow)], ids=["short", "as shipped"]
 )
 def test_a_foreign_lock_stalls_one_emit_once_and_loses_nothing(
     nursery: Nursery, tmp_path: Path, busy_s: float, hold_s: float
@@ -54,9 +50,9 @@ def test_a_foreign_lock_stalls_one_emit_once_and_loses_nothing(
     first, *later = sorted(said["waits"], reverse=True)
 
     assert code == 0
-    assert busy_s * 0.9 < first < busy_s + 0.5
+    assert busy_s * 0.9 < first < busy_s + 1
     assert len(later) > 5
-    assert max(later) < STALL_S + SLACK_S
+    assert max(later) < busy_s / 2
     assert "locked" in said["during"]
     assert said["queued"] > 5
     assert said["refused"] == "AppendError"

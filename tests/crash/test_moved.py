@@ -11,12 +11,9 @@ from typing import Any
 import pytest
 
 import eventlog
-from tests.crash.conftest import Nursery
+from tests.crash.conftest import EMIT_S_MAX, Nursery
 from tests.verifying import missing, numbers, problems, stored_ids
 
-STALL_S = 0.05
-SLACK_S = 0.3
-"""A busy machine."""
 VANISHED = ["deleted", "deleted_with_neighbours", "moved_away"]
 
 
@@ -27,7 +24,7 @@ def run_crew(nursery: Nursery, folder: Path, **options: Any) -> dict[str, Any]:
 
     assert code == 0
     assert said["result"] == said["expected"]
-    assert said["longest"] < STALL_S + SLACK_S
+    assert said["longest"] < EMIT_S_MAX
     assert (said["degraded"], said["failed"], said["queued"]) == (None, 0, 0)
     assert list(problems(log_of(folder))) == []
     return said

@@ -46,7 +46,7 @@ def test_an_append_is_committed_when_it_returns(log: Log, path: Path) -> None:
         assert log.append("invoice.sent", {"id": n}) == n
 
         assert len(stored_types(path)) == n
-    assert time.monotonic() - before < 1
+    assert time.monotonic() - before < 5  # each of them would wait for two seconds
 
 
 def test_appending_twice_is_appending_once(log: Log) -> None:
