@@ -3,6 +3,8 @@
 Nothing in here may raise ``Exception`` into the crew: errors are counted and kept for
 ``status()``. What a signal handler raises passes through, after the event it interrupted
 has been stored.
+
+Long, because an event goes through it in one order, at once or later, and an interrupted one begins again where it was.
 """
 
 from __future__ import annotations

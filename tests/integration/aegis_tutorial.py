@@ -3,7 +3,7 @@
 
 Only its import lines and the LLM of its agents are changed, and it is arranged as its own ``main()``: Step 2's reset of
 the session stands in Step 7 alone, Step 6 is called from there. ``aegis_tutorial.txt`` holds the lines as published;
-a test compares them.
+a test compares them. So the long function is theirs.
 """
 
 from crewai import Agent, Task, Crew

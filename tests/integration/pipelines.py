@@ -49,6 +49,22 @@ class Team:
         return results[1:]
 
 
+class Counter:
+    """A function that counts its calls and returns what it is told."""
+
+    def __init__(self, *results: Any) -> None:
+        """``results``: what the calls return or raise, one after the other."""
+        self.results, self.calls = list(results), 0
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+        """Return the next result, the last one again and again; an exception is raised."""
+        self.calls += 1
+        result = self.results[min(self.calls, len(self.results)) - 1]
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
 def done(file: Path, **llm_options: Any) -> tuple[list[str], Team]:
     """Return the results of the pipeline in a log, and the team that did what was left to do."""
     team = Team(**llm_options)

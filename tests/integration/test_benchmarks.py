@@ -59,7 +59,7 @@ def test_an_interrupt_ends_it_at_once_and_leaves_nothing(tmp_path: Path) -> None
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-m", "benchmarks", "--quick", "append"]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        while not any(tmp_path.glob("eventlog-bench-*/*.db")):
+        while not any(tmp_path.glob("eventlog-bench-*/*.db")) and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         said = process.stderr.read() if process.stderr else ""

@@ -236,7 +236,7 @@ def test_a_dict_that_another_thread_changes_is_stored(log: eventlog.Log) -> None
             data.pop(f"x{(number + 250) % 500}", None)
             number += 1
 
-    thread = threading.Thread(target=change)
+    thread = threading.Thread(target=change, daemon=True)
     thread.start()
     with log.run("r"):
         for _ in range(60):

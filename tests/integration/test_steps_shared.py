@@ -18,8 +18,9 @@ import eventlog
 from eventlog.ledger import claims
 from eventlog.ledger.book import Book
 from eventlog.ledger.claims import Claims
-from eventlog.ledger.events import StepCompleted, StepMoved, WorkEvent
+from eventlog.ledger.events import StepCompleted, StepMoved, StepStarted, WorkEvent
 from eventlog.owner import Owner, _start_time, this_process
+from eventlog.run import Run
 from tests.integration.pipelines import RUN, Team, done
 from tests.verifying import problems
 
@@ -224,6 +225,34 @@ def test_a_fork_of_a_session_knows_what_its_items_asked_by_then_and_no_more(log:
     assert {name: counts[name] for name in events if name != "other"} == {
         name: count for name, count in events.items() if name != "other"
     }
+
+
+def claimed_elsewhere(run: Run, item: str, until_ns: int) -> None:
+    """Let a worker on another host begin an item."""
+    owner = {"host": "elsewhere", "boot": "", "pid": 1, "started": ""}
+    run._at_desk().book.append(StepStarted(item=item, claim="theirs", owner=owner, until_ns=until_ns))
+
+
+def test_a_worker_of_another_host_has_its_item_until_its_claim_expires(log: eventlog.Log) -> None:
+    """Nobody can see whether it lives: its time is what counts."""
+    with log.run(RUN) as run:
+        claimed_elsewhere(run, "a", 2**62)
+        claimed_elsewhere(run, "b", 1)
+        with pytest.raises(eventlog.StepBusyError, match="process 1 on elsewhere"):
+            run.step("a", lambda: 1, wait=False)
+
+        assert run.session().item("a").status == "in_progress"
+        assert run.session().item("b").status == "interrupted"
+        assert run.step("b", lambda: 2) == 2
+
+
+def test_an_item_can_be_taken_from_a_worker_that_hangs(log: eventlog.Log) -> None:
+    """A person knows better than the clock."""
+    with log.run(RUN) as run:
+        claimed_elsewhere(run, "a", 2**62)
+        run.release("a")
+
+        assert run.step("a", lambda: 1, wait=False) == 1
 
 
 def test_a_claim_is_renewed_as_long_as_its_worker_works(log: eventlog.Log, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,7 @@
-"""What a history means: each case is something CrewAI really emits, or a record of ours."""
+"""What a history means: each case is something CrewAI really emits, or a record of ours.
+
+Long, as a list of small cases of one function.
+"""
 
 from __future__ import annotations
 
